@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The exceptions of the package: what happened, and what to do about it."""
+
+import os
+
+
+class TdxHostError(Exception):
+    """What happened (message) and what to do next (hint, may be empty)."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class NotBuilt(TdxHostError):
+    """The package runs from a source tree in which its binding was never generated."""
+
+
+class DriverMissing(TdxHostError):
+    """There is no /dev/tdxhost."""
+
+
+class DriverDenied(TdxHostError):
+    """The caller may not open /dev/tdxhost."""
+
+
+class DriverRefused(TdxHostError):
+    """The driver refused a request; errno and command say what and which."""
+
+    def __init__(self, errno: int, command: str, hint: str = "") -> None:
+        super().__init__(f"{command} was refused by the driver: {errno_text(errno)}", hint)
+        self.errno = errno
+        self.command = command
+
+
+class Unsupported(DriverRefused):
+    """The driver, or the provider that it uses, does not serve this command."""
+
+
+class NoEnabledCpu(DriverRefused):
+    """No enabled CPU is there to ask the TDX module on."""
+
+
+class TdxAbsent(TdxHostError):
+    """This host has no usable TDX; code is the driver's finding (TDXHOST_CODE_*)."""
+
+    def __init__(self, message: str, hint: str = "", code: int = 0) -> None:
+        super().__init__(message, hint)
+        self.code = code
+
+
+class SeamcallFailed(TdxHostError):
+    """Bring-up failed on a CPU or at a step; cpu is None where it is about none."""
+
+    def __init__(self, message: str, hint: str = "", cpu: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.cpu = cpu
+
+
+class BadData(TdxHostError):
+    """Something that was read makes no sense; path and where say what."""
+
+    def __init__(self, path: str, where: str, reason: str, hint: str = "") -> None:
+        super().__init__(f"{path}, {where}: {reason}", hint)
+        self.path = path
+        self.where = where
+
+
+class Usage(TdxHostError):
+    """What the caller asked for can't be."""
+
+
+class CpuUnavailable(Usage):
+    """A CPU that was asked for is absent, offline or outside the caller's cpuset."""
+
+    def __init__(self, cpu: int, reason: str, hint: str = "") -> None:
+        super().__init__(f"CPU {cpu} {reason}", hint)
+        self.cpu = cpu
+
+
+def errno_text(number: int) -> str:
+    """Says an errno as people search for it: name, meaning, number."""
+    import errno
+
+    name = errno.errorcode.get(number, "unknown errno")
+    return f"{name}, {os.strerror(number)} ({number})"
