@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vtdx: a virtual TDX-capable Xeon on an unmodified QEMU."""

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds the project's own parts: plugin, seam library, driver, package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from vtdx.vm import cache, roots
+from vtdx.vm.errors import SetupFailed
+from vtdx.vm.kernels import Kernel
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+
+_SOURCE_SUFFIXES = {".c", ".h", ".py", ".toml", ".yaml", ".md"}
+_SOURCE_NAMES = {"Makefile", "Kbuild", "LICENSE"}
+_NOT_SOURCE = {"build", "__pycache__"}
+
+
+def sources(*folders: str) -> list[Path]:
+    """Source files below folders of the project, and files named themselves."""
+    found: list[Path] = []
+    for name in folders:
+        path = PROJECT / name
+        found += [path] if path.is_file() else [p for p in path.rglob("*") if _is_source(p)]
+    return sorted(found)
+
+
+def _is_source(path: Path) -> bool:
+    if _NOT_SOURCE & set(path.relative_to(PROJECT).parts) or not path.is_file():
+        return False
+    generated = path.name.startswith("_tdxhost_abi") or path.name.endswith(".mod.c")
+    return (path.suffix in _SOURCE_SUFFIXES or path.name in _SOURCE_NAMES) and not generated
+
+
+def _copy(files: list[Path], into: Path) -> None:
+    for file in files:
+        target = into / file.relative_to(PROJECT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+
+
+def vtdx_folder() -> Path:
+    """A folder with vtdx.so and libseam.so, built from this checkout."""
+    files = [*sources("vtdx/plugin", "vtdx/seam"), PROJECT / "vtdx/Makefile"]
+
+    def make(into: Path) -> None:
+        into.mkdir()
+        command = ["make", "-s", "-C", str(PROJECT / "vtdx"), f"O={into}", f"-j{os.cpu_count()}"]
+        roots.run_logged(command, "building vtdx")
+
+    key = cache.key_of_files(files, PROJECT, _compiler_id())
+    return cache.entry("vtdx", key, make, "building the vtdx plugin")
+
+
+def _compiler_id() -> str:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        raise SetupFailed("gcc is not installed.", "apt-get install gcc")
+    return roots.run_logged([gcc, "--version"], "gcc --version").splitlines()[0]
+
+
+def driver(kernel: Kernel, make_args: str = "") -> Path:
+    """tdxhost.ko for a kernel; ``make_args`` go to make (W=1, for example)."""
+    if kernel.headers is None:
+        raise SetupFailed(
+            f"There are no headers to build the driver for {kernel.image} with.",
+            "Name a bzImage in its build tree, or take --no-driver.",
+        )
+    files = sources("kmod")
+
+    def make(into: Path) -> None:
+        _in_scratch(kernel, files, make_args, into)
+
+    key = cache.key_of_files(files, PROJECT, kernel.release, str(kernel.headers), make_args)
+    return cache.entry("driver", key, make, f"building the driver for {kernel.release}")
+
+
+def _in_scratch(kernel: Kernel, files: list[Path], make_args: str, into: Path) -> None:
+    base = (kernel.toolroot / "var/tmp") if kernel.toolroot else None
+    with _scratch(base) as scratch:
+        _copy(files, scratch)
+        source = scratch / "kmod"
+        if kernel.toolroot:
+            inside = Path("/") / source.relative_to(kernel.toolroot)
+            script = f"make -s -C {inside} KDIR={kernel.headers} {make_args}"
+            output = roots.chroot(kernel.toolroot, script, "building the driver")
+        else:
+            command = ["make", "-s", "-C", str(source), f"KDIR={kernel.headers}"]
+            output = roots.run_logged([*command, *make_args.split()], "building the driver")
+        if "warning:" in output:
+            raise SetupFailed(f"The driver does not build cleanly:\n{output.strip()}")
+        shutil.copy(source / "tdxhost.ko", into)
+
+
+class _scratch:  # noqa: N801
+    """A temporary folder that is removed even where root wrote into it."""
+
+    def __init__(self, base: Path | None) -> None:
+        self.base = base
+
+    def __enter__(self) -> Path:
+        self.path = Path(tempfile.mkdtemp(prefix="tdxhost-", dir=self.base))
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        cache.remove(self.path)
+
+
+def wheel() -> Path:
+    """The tdxhost package as a wheel, in a folder of its own."""
+    files = sources("tdxhost", "pyproject.toml", "kmod/include", "README.md", "LICENSE")
+    files += [path for path in (PROJECT / "setup.py", PROJECT / "MANIFEST.in") if path.is_file()]
+
+    def make(into: Path) -> None:
+        with _scratch(None) as scratch:
+            _copy(files, scratch)
+            command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps"]
+            command += ["--no-build-isolation", "-w", str(into), str(scratch)]
+            roots.run_logged(command, "building the package")
+
+    key = cache.key_of_files(files, PROJECT)
+    return next(cache.entry("wheel", key, make, "building the package").glob("*.whl"))

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest's root file system: an initramfs put together from cached layers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from installer import install
+from installer.destinations import SchemeDictionaryDestination
+from installer.sources import WheelFile
+
+from vtdx.vm import build, cache, kernels, roots
+from vtdx.vm.errors import SetupFailed
+from vtdx.vm.kernels import Kernel
+
+# Of the kernel's modules, those that commands on a TDX host use.
+_MODULES = ("kvm-intel", "msr", "pvpanic-pci")
+
+# What the Debian packages bring and no command needs: it would be unpacked at
+# every boot.
+_LEFT_OUT = (
+    "./boot",
+    "./dev",
+    "./proc",
+    "./sys",
+    "./usr/lib/udev/hwdb.bin",
+    "./usr/lib/udev/hwdb.d",
+    "./usr/lib/x86_64-linux-gnu/gconv",
+    "./usr/share/bash-completion",
+    "./usr/share/perl5",
+    "./usr/share/perl",
+    "./usr/bin/perl",
+    "./var/cache",
+    "./var/lib/apt",
+    "./var/lib/dpkg",
+    "./var/log",
+)
+
+_GUEST = Path(__file__).resolve().parent / "guest"
+_SITE = "usr/lib/python3/dist-packages"
+
+
+def initramfs(kernel: Kernel, driver: Path | None, extra: Mapping[str, Path]) -> Path:
+    """An initramfs with the guest, the kernel's modules, driver and package.
+
+    ``extra`` adds files: path in the guest to file on this machine.
+    """
+    layers = [_base(), _modules(kernel), _project(driver)]
+    if extra:
+        layers.append(_files(extra))
+    key = cache.key_of(*(str(layer) for layer in layers))
+
+    def make(into: Path) -> None:
+        with open(into, "wb") as out:
+            for layer in layers:
+                with open(layer, "rb") as part:
+                    shutil.copyfileobj(part, out)
+
+    return cache.entry("initramfs", key, make)
+
+
+def _base() -> Path:
+    root = roots.GUEST.path()
+    key = cache.key_of(str(root), repr(_LEFT_OUT))
+
+    def make(into: Path) -> None:
+        prune = [word for path in _LEFT_OUT for word in ("-path", path, "-o")][:-1]
+        find = ["find", ".", "(", *prune, ")", "-prune", "-o", "-print0"]
+        _cpio(root, into, find)
+
+    return cache.entry("guest-base", key, make, "packing the guest")
+
+
+def _modules(kernel: Kernel) -> Path:
+    key = cache.key_of(str(kernel.image), repr(_MODULES))
+
+    def make(into: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="tdxhost-") as name:
+            target = Path(name) / "usr/lib/modules" / kernel.release
+            target.mkdir(parents=True)
+            for file in kernels.module_files(kernel, _MODULES):
+                assert kernel.modules is not None
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(kernel.modules / file, target / file)
+            if kernel.modules is not None:
+                for index in kernel.modules.glob("modules.*"):
+                    shutil.copy(index, target)
+            _cpio(Path(name), into)
+
+    return cache.entry("guest-modules", key, make)
+
+
+def _project(driver: Path | None) -> Path:
+    """The layer that changes with this checkout: package, driver, init, agent."""
+    wheel = build.wheel()
+    own = [_GUEST / "init", _GUEST / "agent.py"]
+    key = cache.key_of_files(own, _GUEST, str(wheel), str(driver))
+
+    def make(into: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="tdxhost-") as name:
+            top = Path(name)
+            for folder in ("dev", "proc", "sys", "usr/lib/vtdx"):
+                (top / folder).mkdir(parents=True)
+            shutil.copy(own[0], top / "init")
+            shutil.copy(own[1], top / "usr/lib/vtdx/agent.py")
+            if driver is not None:
+                shutil.copy(driver, top / "usr/lib/vtdx/tdxhost.ko")
+            _install(wheel, top)
+            _cpio(top, into)
+
+    return cache.entry("guest-project", key, make)
+
+
+def _install(wheel: Path, top: Path) -> None:
+    scheme = {"purelib": _SITE, "platlib": _SITE, "scripts": "usr/bin", "data": "usr"}
+    scheme["headers"] = "usr/include"
+    destination = SchemeDictionaryDestination(
+        {name: str(top / path) for name, path in scheme.items()},
+        interpreter="/usr/bin/python3",
+        script_kind="posix",
+    )
+    with WheelFile.open(wheel) as source:
+        install(source, destination, additional_metadata={"INSTALLER": b"vtdx"})
+
+
+def _files(extra: Mapping[str, Path]) -> Path:
+    parts = [part for name, path in sorted(extra.items()) for part in (name, path.read_bytes())]
+    modes = [str(path.stat().st_mode) for _, path in sorted(extra.items())]
+
+    def make(into: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="tdxhost-") as name:
+            for inside, path in extra.items():
+                target = Path(name) / inside.lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+            _cpio(Path(name), into)
+
+    return cache.entry("guest-files", cache.key_of(*parts, *modes), make)
+
+
+def _cpio(folder: Path, into: Path, find: list[str] | None = None) -> None:
+    """Pack a folder, every file as root's; what root alone can read needs root."""
+    prefix = [] if os.access(folder, os.R_OK) and find is None else cache.as_root()
+    names = subprocess.run(
+        [*prefix, *(find or ["find", ".", "-print0"])], cwd=folder, check=True, capture_output=True
+    ).stdout
+    with open(into, "wb") as out:
+        packed = subprocess.run(
+            [*prefix, "cpio", "--quiet", "-0", "-o", "-H", "newc", "-R", "0:0"],
+            cwd=folder,
+            input=names,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    if packed.returncode:
+        raise SetupFailed(f"cpio failed:\n{packed.stderr.decode(errors='replace')}")

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A running virtual TDX host: boots, runs commands, and is gone afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import select
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vtdx.vm import build, image, kernels, qemu
+from vtdx.vm.errors import DeadlinePassed, MachineLost
+from vtdx.vm.platform import Platform
+
+_PR_SET_PDEATHSIG = 1
+_BOOT_SECONDS = 120
+_BOOT_SECONDS_PER_CPU = 8
+_SILENCE_SECONDS = 60
+_POLL_SECONDS = 0.2
+_HEADER = struct.Struct("<cI")
+
+Output = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command in the machine ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What machine to boot.
+
+    ``log`` takes the plugin's log, ``console`` the kernel's; ``extra`` adds
+    files (path in the guest to file here). ``driver`` is False to leave the
+    driver out, ``driver_args`` are its parameters.
+    """
+
+    platform: Platform
+    kernel: str = kernels.DEFAULT
+    driver: bool = True
+    driver_args: Sequence[str] = ()
+    append: str = ""
+    seam: Path | None = None
+    log: Path | None = None
+    console: Path | None = None
+    extra: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Machine:
+    """A context manager: the machine is up inside, and gone outside.
+
+    Raises MachineLost when it does not come up or goes away, DeadlinePassed
+    when it runs for more than ``timeout`` seconds, counted from the boot.
+    """
+
+    def __init__(self, spec: Spec, timeout: float | None = None) -> None:
+        self.spec = spec
+        self.timeout = timeout
+        self.deadline: float | None = None
+        self.hello: dict[str, Any] = {}
+        self._buffer = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port: socket.socket | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Machine:
+        self._folder = tempfile.TemporaryDirectory(prefix="tdxhost-vm-")
+        try:
+            parts = self._prepare(Path(self._folder.name))
+            if self.timeout is not None:
+                self.deadline = time.monotonic() + self.timeout
+            self._boot(parts)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End QEMU and drop what belongs to the run."""
+        self._stop()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    @property
+    def console(self) -> Path:
+        """Where the kernel's console goes."""
+        assert self.spec.console is not None or self._folder is not None
+        if self.spec.console is not None:
+            return self.spec.console
+        assert self._folder is not None
+        return Path(self._folder.name) / "console"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        terminal: tuple[int, int] | None = None,
+        output: Output | None = None,
+    ) -> Result:
+        """Run a command as root in the machine and wait for its end.
+
+        ``terminal`` (columns, lines) gives it one, and all its output is then
+        standard output. ``output`` gets the pieces of output as they come, with
+        their frame kind ("O" or "E"); without it they are in the result.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        request = {"op": "run", "argv": list(argv), "env": dict(env or {}), "tty": terminal}
+        self._send(request)
+        pieces: dict[str, list[bytes]] = {"O": [], "E": []}
+        while True:
+            kind, payload = self._frame(until)
+            if kind == "X":
+                break
+            if output is not None:
+                output(kind, payload)
+            else:
+                pieces[kind].append(payload)
+        status = int(json.loads(payload)["status"])
+        texts = {key: b"".join(value).decode(errors="replace") for key, value in pieces.items()}
+        return Result(status, texts["O"], texts["E"])
+
+    def shell(self, script: str, timeout: float | None = None) -> Result:
+        """Run a shell script in the machine."""
+        return self.run(["/bin/sh", "-c", script], timeout=timeout)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command that runs."""
+        self._send({"op": "signal", "number": number})
+
+    # Boot
+
+    def _prepare(self, folder: Path) -> qemu.Parts:
+        spec = self.spec
+        kernel = kernels.find(spec.kernel)
+        driver = build.driver(kernel) if spec.driver else None
+        vtdx = build.vtdx_folder()
+        platform_file = folder / f"{spec.platform.name}.ini"
+        platform_file.write_text(spec.platform.text, encoding="utf-8")
+        return qemu.Parts(
+            kernel=kernel.image,
+            initramfs=image.initramfs(kernel, driver, spec.extra),
+            plugin=vtdx / "vtdx.so",
+            seam=spec.seam or vtdx / "libseam.so",
+            platform_file=platform_file,
+            console=self.console,
+            log=spec.log,
+        )
+
+    def _boot(self, parts: qemu.Parts) -> None:
+        """Start, and once more if the kernel hangs: an emulator's fault, not the test's."""
+        for attempt in (1, 2):
+            self._start(parts)
+            try:
+                self._await_agent()
+            except _BootHung as hung:
+                self._stop()
+                if attempt == 2:
+                    raise self._lost(f"The machine hung twice at boot ({hung}).") from None
+            else:
+                return
+
+    def _start(self, parts: qemu.Parts) -> None:
+        ours, theirs = socket.socketpair()
+        arguments = [*self.spec.append.split(), *self._driver_arguments()]
+        command = qemu.command(
+            qemu.find(), self.spec.platform, parts, " ".join(arguments), theirs.fileno()
+        )
+        self.console.write_bytes(b"")
+        assert self._folder is not None
+        with open(Path(self._folder.name) / "qemu", "wb") as messages:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=messages,
+                stderr=messages,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        theirs.close()
+        self._port, self._buffer = ours, b""
+
+    def _driver_arguments(self) -> list[str]:
+        if not self.spec.driver:
+            return ["vtdx.driver=0"]
+        words = ",".join(self.spec.driver_args)
+        return [f"vtdx.driver_args={words}"] if words else []
+
+    def _await_agent(self) -> None:
+        cpus = self.spec.platform.cpus
+        until = time.monotonic() + _BOOT_SECONDS + _BOOT_SECONDS_PER_CPU * cpus
+        seen, quiet_since = 0, time.monotonic()
+        while True:
+            frame = self._try_frame(_POLL_SECONDS)
+            if frame is not None:
+                self.hello = json.loads(frame[1])
+                return
+            now, size = time.monotonic(), self.console.stat().st_size
+            if size != seen:
+                seen, quiet_since = size, now
+            if now - quiet_since > _SILENCE_SECONDS:
+                raise _BootHung(f"no console output for {_SILENCE_SECONDS} s")
+            if now > until:
+                raise _BootHung("no agent in time")
+
+    def _stop(self) -> None:
+        if self._port is not None:
+            self._port.close()
+            self._port = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+
+    # The agent's port
+
+    def _send(self, request: Mapping[str, Any]) -> None:
+        assert self._port is not None
+        try:
+            self._port.sendall(json.dumps(request).encode() + b"\n")
+        except OSError:
+            raise self._lost("The machine went away.") from None
+
+    def _frame(self, until: float | None) -> tuple[str, bytes]:
+        while True:
+            frame = self._try_frame(_POLL_SECONDS)
+            if frame is not None:
+                return frame
+            if until is not None and time.monotonic() > until:
+                raise DeadlinePassed("The command took longer than it may.")
+
+    def _try_frame(self, seconds: float) -> tuple[str, bytes] | None:
+        """The next frame, or None when none came in that time."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise DeadlinePassed("The machine ran longer than it may.")
+        frame = self._take_frame()
+        if frame is not None:
+            return frame
+        assert self._port is not None
+        ready, _, _ = select.select([self._port], [], [], seconds)
+        if not ready:
+            return None
+        try:
+            data = self._port.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            raise self._lost("The machine went away.")
+        self._buffer += data
+        return self._take_frame()
+
+    def _take_frame(self) -> tuple[str, bytes] | None:
+        if len(self._buffer) < _HEADER.size:
+            return None
+        kind, length = _HEADER.unpack_from(self._buffer)
+        end = _HEADER.size + length
+        if len(self._buffer) < end:
+            return None
+        payload, self._buffer = self._buffer[_HEADER.size : end], self._buffer[end:]
+        return kind.decode("latin-1"), payload
+
+    def _lost(self, what: str) -> MachineLost:
+        """An error that carries what the machine said last."""
+        assert self._folder is not None
+        console = self.console.read_text(errors="replace") if self.console.exists() else ""
+        messages = (Path(self._folder.name) / "qemu").read_text(errors="replace").strip()
+        panic = console.rfind("Kernel panic")
+        if panic >= 0:
+            what = f"The guest's kernel panicked: {console[panic:].splitlines()[0]}"
+        tail = console.splitlines()[-20:]
+        lines = [f"QEMU: {messages}"] if messages else []
+        lines += ["Last lines of the console:", *tail] if tail else ["The console is empty."]
+        return MachineLost(what, "\n".join(lines))
+
+
+class _BootHung(Exception):  # noqa: N818
+    """A boot made no progress."""
+
+
+def _die_with_parent() -> None:
+    """A QEMU must not outlive the process that watches it, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

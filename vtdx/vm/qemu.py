@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU: which one to run, and its command line for a platform."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtdx.vm import roots
+from vtdx.vm.platform import Platform
+
+# The plugin API that vtdx is written for came with this release.
+_LEAST_VERSION = (11, 1)
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """How to start QEMU: the first words of its command line."""
+
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files that a machine starts from."""
+
+    kernel: Path
+    initramfs: Path
+    plugin: Path
+    seam: Path
+    platform_file: Path
+    console: Path
+    log: Path | None
+
+
+def find() -> Qemu:
+    """The installed QEMU where it is new enough, otherwise one from a Debian root."""
+    installed = shutil.which("qemu-system-x86_64")
+    if installed and _version(installed) >= _LEAST_VERSION:
+        return Qemu((installed,))
+    root = roots.QEMU.path()
+    loader = root / "lib64/ld-linux-x86-64.so.2"
+    share = root / "usr/share"
+    return Qemu(
+        (
+            str(loader),
+            "--library-path",
+            str(root / "usr/lib/x86_64-linux-gnu"),
+            str(root / "usr/bin/qemu-system-x86_64"),
+            "-L",
+            str(share / "qemu"),
+            "-L",
+            str(share / "seabios"),
+        )
+    )
+
+
+def _version(program: str) -> tuple[int, int]:
+    text = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"version (\d+)\.(\d+)", text.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def command(
+    qemu: Qemu, platform: Platform, parts: Parts, append: str, control_fd: int
+) -> list[str]:
+    """The whole command line; the agent's port is the socket ``control_fd``."""
+    plugin = f"{parts.plugin},platform={parts.platform_file},seam={parts.seam}"
+    if parts.log is not None:
+        plugin += f",log={parts.log}"
+    return [
+        *qemu.command,
+        *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
+        *("-machine", "q35", "-accel", "tcg,thread=multi"),
+        *_processor(platform),
+        *_memory(platform),
+        *("-serial", f"file:{parts.console}"),
+        *("-chardev", f"socket,id=agent,fd={control_fd}", "-serial", "chardev:agent"),
+        *("-plugin", plugin),
+        *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
+        *("-append", _kernel_arguments(platform, append)),
+    ]
+
+
+def _processor(platform: Platform) -> list[str]:
+    model = (
+        f"max,vendor=GenuineIntel,family={platform.family},model={platform.model},"
+        f"stepping={platform.stepping},phys-bits=52,host-phys-bits=off"
+    )
+    smp = (
+        f"{platform.cpus},sockets={platform.sockets},cores={platform.cores},"
+        f"threads={platform.threads}"
+    )
+    return ["-cpu", model, "-smp", smp]
+
+
+def _memory(platform: Platform) -> list[str]:
+    words = ["-m", f"{platform.memory_bytes >> 20}M"]
+    each = platform.cpus // len(platform.nodes)
+    for number, size in enumerate(platform.nodes):
+        first = number * each
+        last = platform.cpus - 1 if number + 1 == len(platform.nodes) else first + each - 1
+        words += ["-object", f"memory-backend-ram,id=ram{number},size={size}"]
+        node = f"node,nodeid={number},memdev=ram{number}"
+        words += ["-numa", f"{node},cpus={first}-{last}" if each else node]
+    return words
+
+
+def _kernel_arguments(platform: Platform, append: str) -> str:
+    reserved = [f"memmap={part.size}${part.base}" for part in platform.reserved]
+    return " ".join(["console=ttyS0,115200", "panic=-1", *reserved, append]).strip()

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian roots, made with mmdebstrap: tools of a known release, and the guest.
+
+No mirror is named: mmdebstrap takes its default, or what the machine's own apt
+configuration says.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtdx.vm import cache
+from vtdx.vm.errors import SetupFailed
+
+_BACKPORTS = """set -e
+grep -m1 " {suite} main" "$1/etc/apt/sources.list" |
+  sed "s/ {suite} main/ {suite}-backports main/" >"$1/etc/apt/sources.list.d/backports.list"
+chroot "$1" apt-get -q update
+DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get -q install -y --no-install-recommends \\
+  -t {suite}-backports {packages}
+"""
+
+_NO_DOCS = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/i18n/*",
+)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A recipe: what goes in, and what it is for."""
+
+    name: str
+    summary: str
+    packages: tuple[str, ...]
+    suite: str = "trixie"
+    variant: str = "minbase"
+    backports: tuple[str, ...] = ()
+    hook: str = ""
+
+    def path(self) -> Path:
+        """The folder that holds the root, made now if it is not there."""
+        key = cache.key_of(repr(self))
+        return cache.entry(f"root-{self.name}", key, self._make, self.summary)
+
+    def _make(self, into: Path) -> None:
+        if shutil.which("mmdebstrap") is None:
+            raise SetupFailed("mmdebstrap is not installed.", "apt-get install mmdebstrap")
+        command = [*cache.as_root(), "mmdebstrap", f"--variant={self.variant}"]
+        command += [f"--dpkgopt={option}" for option in _NO_DOCS]
+        command += [f"--include={','.join(self.packages)}"] if self.packages else []
+        hooks = [self.hook] if self.hook else []
+        if self.backports:
+            hooks.append(_BACKPORTS.format(suite=self.suite, packages=" ".join(self.backports)))
+        command += [f"--customize-hook={hook}" for hook in hooks]
+        run_logged([*command, self.suite, str(into)], f"making the {self.name} root")
+
+
+QEMU = Root("qemu", "fetching QEMU into a Debian root", (), backports=("qemu-system-x86",))
+
+GUEST = Root(
+    "guest",
+    "fetching the guest's Debian",
+    (
+        "iproute2",
+        "kmod",
+        "procps",
+        "python3",
+        "python3-cffi-backend",
+        "python3-pyudev",
+        "python3-rich",
+        "python3-yaml",
+        "udev",
+    ),
+    variant="essential",
+)
+
+LINT = Root(
+    "lint",
+    "fetching the linters",
+    ("clang-format", "perl", "shellcheck", "shfmt"),
+)
+
+
+def run_logged(command: list[str], what: str, cwd: Path | None = None) -> str:
+    """Run a command whose output matters only when it fails; return that output."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-25:])
+        raise SetupFailed(f"{what} failed ({command[0]} exited with {done.returncode}):\n{tail}")
+    return done.stdout
+
+
+def chroot(root: Path, script: str, what: str) -> str:
+    """Run a shell script inside a root, as root."""
+    command = [*cache.as_root(), "chroot", str(root), "/bin/sh", "-ec", script]
+    return run_logged(command, what)
