@@ -56,6 +56,7 @@ need_python() {
 		die "Python 3.11 or newer is needed"
 	local key
 	key=$({ python3 -VV && cat "$project/pyproject.toml"; } | sha256sum | cut -c1-16)
+	# shellcheck disable=SC2034 # the scripts use it
 	python=$cache/venv/$key/bin/python
 	[ -e "$cache/venv/$key/complete" ] && return 0
 	mkdir -p "$cache/venv"

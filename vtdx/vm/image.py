@@ -35,6 +35,10 @@ _LEFT_OUT = (
     "./usr/share/perl5",
     "./usr/share/perl",
     "./usr/bin/perl",
+    "./usr/bin/perl5.*",
+    "./usr/lib/x86_64-linux-gnu/perl-base",
+    "./usr/lib/python3*/test",
+    "./usr/lib/python3*/pydoc_data",
     "./var/cache",
     "./var/lib/apt",
     "./var/lib/dpkg",
@@ -56,9 +60,9 @@ def initramfs(kernel: Kernel, driver: Path | None, extra: Mapping[str, Path]) ->
     key = cache.key_of(*(str(layer) for layer in layers))
 
     def make(into: Path) -> None:
-        with open(into, "wb") as out:
+        with into.open("wb") as out:
             for layer in layers:
-                with open(layer, "rb") as part:
+                with layer.open("rb") as part:
                     shutil.copyfileobj(part, out)
 
     return cache.entry("initramfs", key, make)
@@ -149,7 +153,7 @@ def _cpio(folder: Path, into: Path, find: list[str] | None = None) -> None:
     names = subprocess.run(
         [*prefix, *(find or ["find", ".", "-print0"])], cwd=folder, check=True, capture_output=True
     ).stdout
-    with open(into, "wb") as out:
+    with into.open("wb") as out:
         packed = subprocess.run(
             [*prefix, "cpio", "--quiet", "-0", "-o", "-H", "newc", "-R", "0:0"],
             cwd=folder,

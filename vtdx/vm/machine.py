@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import select
-import signal
 import socket
 import struct
 import subprocess
@@ -22,7 +20,8 @@ from vtdx.vm import build, image, kernels, qemu
 from vtdx.vm.errors import DeadlinePassed, MachineLost
 from vtdx.vm.platform import Platform
 
-_PR_SET_PDEATHSIG = 1
+# A QEMU must not outlive the process that watches it, however that ends.
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 _BOOT_SECONDS = 120
 _BOOT_SECONDS_PER_CPU = 8
 _SILENCE_SECONDS = 60
@@ -197,15 +196,14 @@ class Machine:
         )
         self.console.write_bytes(b"")
         assert self._folder is not None
-        with open(Path(self._folder.name) / "qemu", "wb") as messages:
+        with (Path(self._folder.name) / "qemu").open("wb") as messages:
             self._process = subprocess.Popen(
-                command,
+                [*_DIE_WITH_PARENT, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
         theirs.close()
         self._port, self._buffer = ours, b""
@@ -309,10 +307,5 @@ class Machine:
         return MachineLost(what, "\n".join(lines))
 
 
-class _BootHung(Exception):  # noqa: N818
+class _BootHung(Exception):
     """A boot made no progress."""
-
-
-def _die_with_parent() -> None:
-    """A QEMU must not outlive the process that watches it, however that ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

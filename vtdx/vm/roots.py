@@ -80,10 +80,37 @@ GUEST = Root(
     variant="essential",
 )
 
+# checkpatch and the kernel's clang-format settings come with the kernel's source
+# alone, of which nothing else is kept.
+_FETCH_KERNEL_SCRIPTS = """set -e
+chroot "$1" sh -ec '
+cd /var/tmp
+apt-get -q download linux-source-6.12
+dpkg-deb -x linux-source-6.12_*.deb source
+mkdir /linux
+tar -xJf source/usr/src/linux-source-6.12.tar.xz -C /linux --strip-components=1 --wildcards \\
+  "*/scripts/checkpatch.pl" "*/scripts/spelling.txt" "*/scripts/const_structs.checkpatch" \\
+  "*/.clang-format"
+rm -rf linux-source-6.12_*.deb source
+'
+"""
+
 LINT = Root(
     "lint",
     "fetching the linters",
-    ("clang-format", "perl", "shellcheck", "shfmt"),
+    (
+        "clang-format",
+        "gcc",
+        "libc6-dev",
+        "libglib2.0-dev",
+        "perl",
+        "pkg-config",
+        "shellcheck",
+        "shfmt",
+        "sparse",
+        "xz-utils",
+    ),
+    hook=_FETCH_KERNEL_SCRIPTS,
 )
 
 
