@@ -2,6 +2,17 @@
 """The exceptions of the package: what happened, and what to do about it."""
 
 import os
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    ABSENT = 3
+    DENIED = 4
 
 
 class TdxHostError(Exception):
