@@ -11,7 +11,7 @@ HEADER = Path("kmod/include/uapi/linux/tdxhost.h")
 BUILDER = Path("tdxhost/_abi_build.py")
 
 
-class BuildWithAbi(build_py):
+class BuildWithAbi(build_py):  # type: ignore[misc]
     """build_py that also writes tdxhost/_tdxhost_abi.py."""
 
     def run(self) -> None:
