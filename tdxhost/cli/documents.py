@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The documents that --format json and yaml give: stable, versioned.
+
+Registers are strings of 16 hex digits, errnos numbers (0 is fine), null is what is not known.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tdxhost.bringup import Metadata, State
+from tdxhost.cli.words import register
+from tdxhost.fields import FieldTable, Reading
+from tdxhost.findings import Judge, Outcome, Verdict
+from tdxhost.leaves import leaf_name
+from tdxhost.records import (
+    Code,
+    CpuResult,
+    EnableResult,
+    Info,
+    Memory,
+    ModuleStatus,
+    Range,
+    RangeKind,
+    Status,
+    Step,
+    StepResult,
+)
+
+SCHEMA = "tdxhost/1"
+
+Document = dict[str, Any]
+
+PAMTS = {RangeKind.PAMT_4K: "4K", RangeKind.PAMT_2M: "2M", RangeKind.PAMT_1G: "1G"}
+
+
+def head(info: Info) -> Document:
+    """How every document begins."""
+    return {"schema": SCHEMA, "provider": info.provider.label}
+
+
+def findings_of(verdict: Verdict) -> list[Document]:
+    """What is wrong, in words; the words are for people and may change."""
+    return [{"message": found.message, "hint": found.hint or None} for found in verdict.findings]
+
+
+def _outcome(judge: Judge, outcome: Outcome) -> Document:
+    """What a SEAMCALL came to; all null when none was made."""
+    called = outcome.leaf != 0
+    # SEAMCALL that faulted or found no module gave no status.
+    answered = called and outcome.code not in (Code.NO_MODULE, Code.TRAP)
+    name = judge.reference.name_of(outcome.seam_status, outcome.leaf) if answered else None
+    return {
+        "leaf": leaf_name(outcome.leaf) if called else None,
+        "seam_status": register(outcome.seam_status) if answered else None,
+        "status_name": name,
+    }
+
+
+def module_of(judge: Judge, result: EnableResult | Status) -> Document:
+    """What tdx_enable() came to."""
+    known = result.error or result.module_status is not ModuleStatus.UNKNOWN
+    document: Document = {
+        "status": result.module_status.label,
+        "step": None if result.step is Step.NONE else result.step.label,
+        "errno": result.error if known else None,
+        "code": result.code.label,
+        "trap": result.trap or None,
+        "cpu": result.cpu,
+        **_outcome(judge, Outcome.of(result)),
+    }
+    if result.module_status is ModuleStatus.INITIALIZED and document["seam_status"] is None:
+        document["seam_status"], document["status_name"] = register(0), "TDX_SUCCESS"
+    return document
+
+
+def cpu_of(judge: Judge, cpu: CpuResult) -> Document:
+    """What enabling a CPU came to; nulls for one on which it was never tried."""
+    known = cpu.tried or cpu.error or cpu.leaf
+    return {
+        "cpu": cpu.cpu,
+        "package": cpu.package,
+        "apic_id": cpu.apic_id,
+        "node": cpu.node,
+        "state": cpu.state.label,
+        "errno": cpu.error if known else None,
+        "code": cpu.code.label,
+        "trap": cpu.trap or None,
+        **_outcome(judge, Outcome.of(cpu)),
+        "retries": cpu.retries,
+        "did_global_init": cpu.did_global_init,
+        "was_done": cpu.was_done,
+        "start_ns": cpu.start_ns if cpu.tried else None,
+        "duration_ns": cpu.duration_ns if cpu.tried else None,
+    }
+
+
+def step_of(judge: Judge, step: StepResult) -> Document:
+    """What a step came to; nulls for one that was never begun."""
+    begun = step.runs > 0
+    return {
+        "name": step.step.label,
+        "runs": step.runs,
+        "errno": step.error if begun else None,
+        "code": step.code.label,
+        "trap": step.trap or None,
+        "cpu": step.cpu,
+        **_outcome(judge, Outcome.of(step)),
+        "retries": step.retries,
+        "seamcalls": step.seamcalls,
+        "start_ns": step.start_ns if begun else None,
+        "duration_ns": step.duration_ns if begun else None,
+    }
+
+
+def state_document(judge: Judge, state: State, verdict: Verdict) -> Document:
+    """The document of status and enable."""
+    return {
+        **head(state.info),
+        "module": module_of(judge, state.module),
+        "cpus": [cpu_of(judge, cpu) for cpu in state.cpus],
+        "steps": [step_of(judge, step) for step in state.steps],
+        "pamt_bytes": state.status.pamt_bytes,
+        "findings": findings_of(verdict),
+    }
+
+
+def cpus_document(
+    judge: Judge, info: Info, cpus: Iterable[CpuResult], verdict: Verdict
+) -> Document:
+    """The document of cpu-enable."""
+    return {
+        **head(info),
+        "cpus": [cpu_of(judge, cpu) for cpu in cpus],
+        "findings": findings_of(verdict),
+    }
+
+
+def info_document(info: Info, table: FieldTable, metadata: Metadata, verdict: Verdict) -> Document:
+    """The document of info."""
+    return {
+        **head(info),
+        "code": info.code.label,
+        "cpus": info.nr_cpus,
+        "packages": info.nr_packages,
+        "keyids": _keyids(info),
+        "module": _module_version(info, table),
+        "driver": {"retry": info.can_retry},
+        "fields": [_field(reading) for reading in metadata.readings],
+        "fields_not_read": metadata.not_read.message if metadata.not_read else None,
+        "findings": findings_of(verdict),
+    }
+
+
+def _keyids(info: Info) -> Document | None:
+    if not info.has_keyids:
+        return None
+    return {
+        "first_private": info.keyid_first,
+        "private": info.nr_keyids,
+        "global": info.keyid_global,
+    }
+
+
+def _module_version(info: Info, table: FieldTable) -> Document | None:
+    if not info.has_module:
+        return None
+    return {
+        "version": info.module_version,
+        "major": info.module_major,
+        "minor": info.module_minor,
+        "update": info.module_update,
+        "build_date": build_date(info.module_build_date),
+        "build_num": info.module_build_num,
+        "tdx_features0": register(info.tdx_features0),
+        "features": table.feature_names(info.tdx_features0),
+    }
+
+
+def build_date(number: int) -> str:
+    """20240131, a number, as 2024-01-31."""
+    text = f"{number:08}"
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}"
+
+
+def _field(reading: Reading) -> Document:
+    """A field: its values, one or an array; null where the TDX module has none."""
+    values = [register(value.value) if value.error == 0 else None for value in reading.values]
+    first = next((value for value in reading.values if value.error), reading.values[0])
+    return {
+        "name": reading.field.name,
+        "id": register(reading.field.id),
+        "value": values[0] if len(values) == 1 else values,
+        "errno": first.error,
+        "seam_status": register(first.seam_status),
+    }
+
+
+def _range(found: Range) -> Document:
+    return {"base_pa": register(found.base_pa), "bytes": found.bytes, "node": found.node}
+
+
+def _pamt(found: Range) -> Document:
+    return {"page": PAMTS[found.kind], **_range(found)}
+
+
+def _tdmr(memory: Memory, tdmr: Range) -> Document:
+    inside = [found for found in memory.ranges if found.tdmr == tdmr.tdmr and found is not tdmr]
+    return {
+        "tdmr": tdmr.tdmr,
+        **_range(tdmr),
+        "reserved": [_range(found) for found in inside if found.kind is RangeKind.RESERVED],
+        "pamts": [_pamt(found) for found in inside if found.kind in PAMTS],
+    }
+
+
+def memory_document(info: Info, memory: Memory, verdict: Verdict) -> Document:
+    """The document of memory: ranges by kind, and sums by NUMA node."""
+    return {
+        **head(info),
+        "pamt_bytes": memory.pamt_bytes,
+        "nodes": node_sums(memory.ranges),
+        "system_ram": [_range(found) for found in memory.of_kind(RangeKind.RAM)],
+        "cmrs": [_range(found) for found in memory.of_kind(RangeKind.CMR)],
+        "outside_cmrs": [_range(found) for found in memory.of_kind(RangeKind.OUTSIDE)],
+        "tdx_memory": [_range(found) for found in memory.of_kind(RangeKind.TDX)],
+        "tdmrs": [_tdmr(memory, found) for found in memory.of_kind(RangeKind.TDMR)],
+        "findings": findings_of(verdict),
+    }
+
+
+def node_sums(ranges: Sequence[Range]) -> list[Document]:
+    """Bytes by NUMA node: System RAM, TDX memory, PAMTs."""
+    kinds = {
+        "system_ram_bytes": {RangeKind.RAM},
+        "tdx_bytes": {RangeKind.TDX},
+        "pamt_bytes": set(PAMTS),
+    }
+    counted = set().union(*kinds.values())
+    nodes = {found.node for found in ranges if found.kind in counted}
+    return [
+        {"node": node}
+        | {
+            name: sum(
+                found.bytes for found in ranges if found.node == node and found.kind in wanted
+            )
+            for name, wanted in kinds.items()
+        }
+        for node in sorted(nodes, key=lambda node: (node is None, node))
+    ]

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tdxhost info: the TDX module, its features and its metadata."""
+
+import argparse
+
+from tdxhost.bringup import Metadata, read_metadata
+from tdxhost.cli.context import Context
+from tdxhost.cli.documents import build_date, info_document
+from tdxhost.cli.tables import Block, Column, Row, Table
+from tdxhost.cli.words import count
+from tdxhost.errors import ExitCode
+from tdxhost.fields import FieldTable, Reading
+from tdxhost.findings import combine
+from tdxhost.records import Info
+
+NAME = "info"
+HELP = "show the TDX module's version, features and metadata"
+DESCRIPTION = """\
+Shows the TDX module's version, its features by name, the KeyIDs, and the metadata fields
+that the module tells (TDH.SYS.RD), which needs one enabled CPU. With -v, arrays in full."""
+
+COLUMNS = (
+    Column("FIELD"),
+    Column("VALUE"),
+    Column("MEANING", rank=1),
+)
+PADDING = (0, (1 << 64) - 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(context: Context) -> ExitCode:
+    """Shows the information."""
+    table = FieldTable.load()
+    with context.open_driver() as driver:
+        info = driver.get_info()
+        metadata = read_metadata(driver, table)
+    verdict = combine(context.judge.host(info))
+    return context.finish(
+        verdict,
+        lambda: info_document(info, table, metadata, verdict),
+        lambda: _blocks(info, table, metadata, whole=context.verbose),
+    )
+
+
+def _blocks(info: Info, table: FieldTable, metadata: Metadata, *, whole: bool) -> list[Block]:
+    blocks: list[Block] = [_summary(info)]
+    if info.has_keyids:
+        last = info.keyid_first + info.nr_keyids - 1
+        blocks.append(
+            f"KeyIDs: {info.nr_keyids} private ({info.keyid_first}-{last}), "
+            f"global KeyID {info.keyid_global}"
+        )
+    if info.has_module:
+        blocks.append(f"Features: {', '.join(table.feature_names(info.tdx_features0))}")
+    if metadata.not_read:
+        return [*blocks, "", f"Metadata was not read. {metadata.not_read.hint}"]
+    rows = tuple(_row(reading, whole=whole) for reading in metadata.readings if reading.known)
+    missing = [reading.field.name for reading in metadata.readings if not reading.known]
+    blocks += ["", Table("Metadata", COLUMNS, rows)]
+    if missing:
+        blocks += ["", f"Not in this TDX module: {', '.join(missing)}"]
+    return blocks
+
+
+def _summary(info: Info) -> str:
+    version = f"TDX module {info.module_version}" if info.has_module else "TDX module unknown"
+    if info.has_module:
+        version += f", built {build_date(info.module_build_date)}, build {info.module_build_num}"
+    machine = f"{count(info.nr_cpus, 'CPU')} in {count(info.nr_packages, 'package')}"
+    return f"{version}; {machine}; provider {info.provider.label}"
+
+
+def _row(reading: Reading, *, whole: bool) -> Row:
+    name = reading.field.name
+    values = [value.value for value in reading.values]
+    if len(values) > 1:
+        name += f"[{len(values)}]"
+        while not whole and len(values) > 1 and values[-1] in PADDING:
+            values.pop()
+    shown = [f"{value:#x}" for value in values]
+    if not whole and len(shown) > 1:
+        shown = [shown[0], f"(+{len(shown) - 1}, see -v)"]
+    elif len(values) == 1 and reading.field.size < 8:
+        shown.append(f"({values[0]})")
+    return Row((name, " ".join(shown), reading.field.meaning))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tdxhost memory: CMRs, System RAM, TDX memory, TDMRs and PAMTs."""
+
+import argparse
+from collections.abc import Iterable
+
+from tdxhost.cli.context import Context
+from tdxhost.cli.documents import PAMTS, memory_document, node_sums
+from tdxhost.cli.tables import Block, Column, Row, Table
+from tdxhost.cli.words import count, size, span
+from tdxhost.errors import ExitCode
+from tdxhost.findings import combine
+from tdxhost.records import Memory, Range, RangeKind
+
+NAME = "memory"
+HELP = "show convertible memory, TDX memory, TDMRs and PAMTs"
+DESCRIPTION = """\
+Shows System RAM, the convertible memory ranges (CMRs) that the TDX module lists, TDX memory,
+and the TDMRs with their reserved areas and page metadata (PAMTs), by NUMA node. What
+tdx_enable() did not get to yet is not there."""
+
+NODE_COLUMNS = (
+    Column("NODE", right=True),
+    Column("SYSTEM RAM", right=True),
+    Column("TDX MEMORY", right=True),
+    Column("PAMT", right=True),
+)
+RANGE_COLUMNS = (
+    Column("NODE", right=True, rank=1),
+    Column("SIZE", right=True),
+    Column("RANGE"),
+)
+TDMR_COLUMNS = (
+    Column("TDMR", right=True),
+    Column("KIND"),
+    Column("NODE", right=True, rank=1),
+    Column("SIZE", right=True),
+    Column("RANGE"),
+)
+TITLES = {
+    RangeKind.RAM: "System RAM",
+    RangeKind.CMR: "Convertible memory (CMRs)",
+    RangeKind.OUTSIDE: "System RAM outside every CMR",
+    RangeKind.TDX: "TDX memory",
+}
+KINDS = {RangeKind.TDMR: "TDMR", RangeKind.RESERVED: "reserved"} | {
+    kind: f"PAMT {page}" for kind, page in PAMTS.items()
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(context: Context) -> ExitCode:
+    """Shows memory."""
+    with context.open_driver() as driver:
+        info = driver.get_info()
+        memory = driver.get_memory()
+    verdict = combine(context.judge.host(info))
+    return context.finish(
+        verdict, lambda: memory_document(info, memory, verdict), lambda: _blocks(memory)
+    )
+
+
+def _blocks(memory: Memory) -> list[Block]:
+    blocks: list[Block] = [_summary(memory), "", _node_table(memory)]
+    for kind, title in TITLES.items():
+        if ranges := memory.of_kind(kind):
+            rows = tuple(
+                Row(_range_cells(found), bad=kind is RangeKind.OUTSIDE) for found in ranges
+            )
+            blocks += ["", Table(title, RANGE_COLUMNS, rows)]
+    if memory.of_kind(RangeKind.TDMR):
+        blocks += ["", _tdmr_table(memory)]
+    return blocks
+
+
+def _summary(memory: Memory) -> str:
+    sums = {kind: _total(memory.of_kind(kind)) for kind in TITLES}
+    tdmrs = memory.of_kind(RangeKind.TDMR)
+    if not tdmrs:
+        return f"System RAM {size(sums[RangeKind.RAM])}; no TDMRs yet (tdxhost enable makes them)"
+    return (
+        f"TDX memory {size(sums[RangeKind.TDX])} of {size(sums[RangeKind.RAM])} System RAM; "
+        f"{count(len(tdmrs), 'TDMR')}; PAMT {size(memory.pamt_bytes)}"
+    )
+
+
+def _total(ranges: Iterable[Range]) -> int:
+    return sum(found.bytes for found in ranges)
+
+
+def _node(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _node_table(memory: Memory) -> Table:
+    sums = node_sums(memory.ranges)
+    names = ("system_ram_bytes", "tdx_bytes", "pamt_bytes")
+    rows = [Row((_node(row["node"]), *(size(row[name]) for name in names))) for row in sums]
+    total = [size(sum(row[name] for row in sums)) for name in names]
+    return Table("By NUMA node", NODE_COLUMNS, (*rows, Row(("all", *total))))
+
+
+def _range_cells(found: Range) -> tuple[str, str, str]:
+    return (_node(found.node), size(found.bytes), span(found.base_pa, found.bytes))
+
+
+def _tdmr_table(memory: Memory) -> Table:
+    rows: list[Row] = []
+    for tdmr in memory.of_kind(RangeKind.TDMR):
+        members = [found for found in memory.of_kind(*KINDS) if found.tdmr == tdmr.tdmr]
+        for found in sorted(members, key=lambda found: (found.kind, found.base_pa)):
+            number = _node(found.tdmr) if found.kind is RangeKind.TDMR else ""
+            rows.append(Row((number, KINDS[found.kind], *_range_cells(found))))
+    return Table("TDMRs, their reserved areas and PAMTs", TDMR_COLUMNS, tuple(rows))

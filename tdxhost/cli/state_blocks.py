@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tables of CPUs and steps, for status, enable and cpu-enable."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from tdxhost.bringup import State
+from tdxhost.cli.tables import Block, Column, Row, Table
+from tdxhost.cli.words import count, duration
+from tdxhost.findings import Judge, Outcome
+from tdxhost.leaves import leaf_name
+from tdxhost.records import Code, CpuResult, CpuState, Info, ModuleStatus, StepResult
+
+CPU_COLUMNS = (
+    Column("CPU", right=True),
+    Column("APIC", right=True, rank=2),
+    Column("NODE", right=True, rank=3),
+    Column("STATE"),
+    Column("TIME", right=True, rank=1),
+    Column("RETRIES", right=True, rank=4),
+    Column("RESULT"),
+)
+STEP_COLUMNS = (
+    Column("STEP"),
+    Column("SEAMCALLS", right=True, rank=2),
+    Column("RETRIES", right=True, rank=3),
+    Column("TIME", right=True, rank=1),
+    Column("RESULT"),
+)
+NOTHING = "-"
+
+
+def state_blocks(judge: Judge, state: State) -> list[Block]:
+    """A summary line, CPUs by package, steps."""
+    blocks: list[Block] = [summary(state), "", *cpu_blocks(judge, state.cpus)]
+    steps = [step for step in state.steps if step.runs]
+    if steps:
+        rows = tuple(_step_row(judge, step) for step in steps)
+        blocks += ["", Table("Steps", STEP_COLUMNS, rows)]
+    return blocks
+
+
+def summary(state: State) -> str:
+    """The one line that says how it stands."""
+    module = state.module
+    parts = [f"TDX {module.module_status.label}"]
+    if module.module_status is ModuleStatus.ERROR:
+        parts[0] += f" at step {module.step.label}"
+    elif state.status.running:
+        parts[0] += f", step {state.status.step.label} under way"
+    parts.append(cpus_summary(state.cpus))
+    if version := state.info.module_version:
+        parts.append(f"TDX module {version}")
+    parts.append(f"provider {state.info.provider.label}")
+    return "; ".join(parts)
+
+
+def cpus_summary(cpus: Sequence[CpuResult]) -> str:
+    """How many of the CPUs are enabled, failed, offline."""
+    enabled = _in_state(cpus, CpuState.ENABLED)
+    packages = len({cpu.package for cpu in cpus})
+    text = f"{enabled} of {count(len(cpus), 'CPU')} enabled in {count(packages, 'package')}"
+    for state in (CpuState.FAILED, CpuState.OFFLINE):
+        if number := _in_state(cpus, state):
+            text += f", {number} {state.label}"
+    return text
+
+
+def _in_state(cpus: Iterable[CpuResult], state: CpuState) -> int:
+    return sum(cpu.state is state for cpu in cpus)
+
+
+def cpu_blocks(judge: Judge, cpus: Sequence[CpuResult]) -> list[Block]:
+    """A table for each package."""
+    blocks: list[Block] = []
+    by_package = sorted(cpus, key=lambda cpu: (cpu.package, cpu.cpu))
+    for package, group in groupby(by_package, key=lambda cpu: cpu.package):
+        members = list(group)
+        enabled = _in_state(members, CpuState.ENABLED)
+        title = f"Package {package}: {enabled} of {count(len(members), 'CPU')} enabled"
+        rows = tuple(_cpu_row(judge, cpu) for cpu in members)
+        blocks += (
+            ["", Table(title, CPU_COLUMNS, rows)] if blocks else [Table(title, CPU_COLUMNS, rows)]
+        )
+    return blocks
+
+
+def _cpu_row(judge: Judge, cpu: CpuResult) -> Row:
+    cells = (
+        str(cpu.cpu),
+        str(cpu.apic_id),
+        NOTHING if cpu.node is None else str(cpu.node),
+        cpu.state.label,
+        duration(cpu.duration_ns) if cpu.tried else NOTHING,
+        str(cpu.retries),
+        _cpu_result(judge, cpu),
+    )
+    return Row(cells, bad=cpu.state is CpuState.FAILED)
+
+
+def _cpu_result(judge: Judge, cpu: CpuResult) -> str:
+    if cpu.state is CpuState.FAILED:
+        return _failure(judge, cpu)
+    return "did the global initialisation" if cpu.did_global_init else ""
+
+
+def _failure(judge: Judge, result: CpuResult | StepResult) -> str:
+    outcome = Outcome.of(result)
+    if outcome.code is Code.SEAMCALL:
+        return f"{leaf_name(outcome.leaf)} {judge.decode(outcome).label}"
+    return judge.explain(outcome, cpu=result.cpu).message
+
+
+def _step_row(judge: Judge, step: StepResult) -> Row:
+    result = _failure(judge, step) if step.error else "done"
+    cells = (
+        step.step.label,
+        str(step.seamcalls),
+        str(step.retries),
+        duration(step.duration_ns),
+        result,
+    )
+    return Row(cells, bad=bool(step.error))
+
+
+def cpu_enable_blocks(judge: Judge, info: Info, cpus: Sequence[CpuResult]) -> list[Block]:
+    """The result of cpu-enable."""
+    line = f"{cpus_summary(cpus)}; provider {info.provider.label}"
+    return [line, "", *cpu_blocks(judge, cpus)]

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tdxhost status: where things stand."""
+
+import argparse
+
+from tdxhost.bringup import judge_state, read_state
+from tdxhost.cli.context import Context
+from tdxhost.cli.documents import state_document
+from tdxhost.cli.state_blocks import state_blocks
+from tdxhost.errors import DriverDenied, ExitCode
+from tdxhost.kernel import public_state
+
+NAME = "status"
+HELP = "show where the TDX module and every CPU stand"
+DESCRIPTION = """\
+Shows where the TDX module, every CPU and every step of the bring-up stand. Does nothing
+to them. Exits with 1 when the module or a CPU failed, with 3 when this host has no TDX."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(context: Context) -> ExitCode:
+    """Shows the state."""
+    try:
+        with context.open_driver() as driver:
+            state = read_state(driver)
+    except DriverDenied as error:
+        raise DriverDenied(error.message, _with_public_state(error.hint)) from error
+    verdict = judge_state(context.judge, state)
+    return context.finish(
+        verdict,
+        lambda: state_document(context.judge, state, verdict),
+        lambda: state_blocks(context.judge, state),
+    )
+
+
+def _with_public_state(hint: str) -> str:
+    shown = ", ".join(f"{name} {value}" for name, value in public_state().items())
+    return f"{hint}\n  What everyone may see: {shown}" if shown else hint
