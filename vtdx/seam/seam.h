@@ -176,6 +176,13 @@ SEAM_EXPORT struct seam *seam_create(const struct seam_config *config, const str
 				     void *opaque);
 SEAM_EXPORT void seam_destroy(struct seam *seam);
 
+/*
+ * A freshly loaded TDX module on the same platform, as SEAMLDR.INSTALL leaves it:
+ * all state of the old one is gone but, where keep_handoff is not 0, the handoff
+ * data that its TDH.SYS.SHUTDOWN wrote. Runs alone.
+ */
+SEAM_EXPORT void seam_reload(struct seam *seam, int keep_handoff);
+
 /* One SEAMCALL on logical processor lp, which is in VMX operation. */
 SEAM_EXPORT int seam_call(struct seam *seam, uint32_t lp, struct seam_regs *regs);
 
