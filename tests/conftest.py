@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Policy of the whole suite: markers by folder, and when a skip is a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+_MARKERS = {"vm": "vm", "kernels": "kernels"}
+
+
+def _layer(item: pytest.Item) -> str:
+    """The marker of a test: that of its folder, unit where it has none."""
+    folder = item.path.relative_to(PROJECT / "tests").parts[0]
+    return _MARKERS.get(folder, "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests, and run the quick layer first."""
+    for item in items:
+        item.add_marker(_layer(item))
+    items.sort(
+        key=lambda item: (
+            list(_MARKERS.values()).index(m) + 1 if (m := _layer(item)) != "unit" else 0
+        )
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """TDXHOST_REQUIRE=vm,kernels: a skip in these layers is a failure."""
+    report = yield
+    required = os.environ.get("TDXHOST_REQUIRE", "").split(",")
+    if report.skipped and not hasattr(report, "wasxfail") and _layer(item) in required:
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{item.nodeid} was skipped, and TDXHOST_REQUIRE asks for it: {report.longrepr}"
+        )
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the reference and the recorded answers; skips without it."""
+    folder = Path(os.environ.get("TDXHOST_SHARED", PROJECT.parent / "shared"))
+    if not (folder / "tdx-abi").is_dir():
+        pytest.skip(f"no reference at {folder}; TDXHOST_SHARED says where it is")
+    return folder

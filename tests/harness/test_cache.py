@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The cache: whole entries or none, made once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vtdx.vm import cache
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache for each test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_an_entry_is_made_once() -> None:
+    made = []
+
+    def make(into: Path) -> None:
+        made.append(into)
+        into.write_text("content")
+
+    first = cache.entry("thing", "key", make)
+    second = cache.entry("thing", "key", make)
+
+    assert first == second
+    assert first.read_text() == "content"
+    assert len(made) == 1
+
+
+def test_a_failed_entry_leaves_nothing_behind() -> None:
+    def fail(into: Path) -> None:
+        into.mkdir()
+        (into / "half").write_text("")
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        cache.entry("thing", "key", fail)
+    assert [path.suffix for path in (cache.root() / "thing").iterdir()] == [".lock"]
+
+
+def test_two_makers_at_once_make_one_entry() -> None:
+    made = []
+
+    def slow(into: Path) -> None:
+        made.append(into)
+        time.sleep(0.2)
+        into.write_text("")
+
+    threads = [threading.Thread(target=cache.entry, args=("t", "k", slow)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_what_nobody_used_for_long_goes() -> None:
+    old = cache.entry("thing", "old", lambda into: into.mkdir())
+    ago = time.time() - 15 * 24 * 3600
+    os.utime(old, (ago, ago))
+    new = cache.entry("thing", "new", lambda into: into.mkdir())
+
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_keys_tell_parts_apart() -> None:
+    assert cache.key_of("ab", "c") != cache.key_of("a", "bc")

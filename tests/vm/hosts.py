@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Virtual hosts as the tests use them: a machine, and vtdx's log of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.vm.witness import Witness
+from vtdx.vm import platform
+from vtdx.vm.machine import Machine, Result, Spec
+
+# Overall limit for a machine of a test: a lost one must not stop the suite.
+MACHINE_SECONDS = 300
+
+
+@dataclass
+class Host:
+    """A machine that is up, with vtdx's log of it."""
+
+    machine: Machine
+    log: Path
+
+    def run(self, *argv: str, timeout: float = 120) -> Result:
+        """Run a command in the machine."""
+        return self.machine.run(argv, timeout=timeout)
+
+    def sh(self, script: str, timeout: float = 120) -> Result:
+        """Run a shell script in the machine."""
+        return self.machine.shell(script, timeout=timeout)
+
+    def json(self, *argv: str, status: int = 0) -> Any:
+        """Run a tdxhost command with --format json; its document."""
+        result = self.run("tdxhost", *argv, "--format", "json")
+        assert result.status == status, result
+        return result.json()
+
+    def witness(self) -> Witness:
+        """vtdx's log up to now."""
+        return Witness.read(self.log)
+
+    def kernel_complaints(self) -> list[str]:
+        """Warnings, oopses and worse in the kernel log."""
+        words = ("WARNING:", "BUG:", "Oops", "Call Trace", "general protection", "soft lockup")
+        lines = self.run("dmesg").stdout.splitlines()
+        return [line for line in lines if any(word in line for word in words)]
+
+
+@contextmanager
+def host(folder: Path, name: str = "spr-2s", **options: Any) -> Iterator[Host]:
+    """Boot a machine on a platform; ``options`` as for platform.load() and Spec."""
+    loaded = {key: options.pop(key) for key in ("cpus", "memory_bytes", "faults") if key in options}
+    log = folder / f"{name}.log"
+    spec = Spec(
+        platform=platform.load(name, **loaded),
+        log=log,
+        console=folder / f"{name}.console",
+        **options,
+    )
+    with Machine(spec, MACHINE_SECONDS) as machine:
+        yield Host(machine, log)
+
+
+Boot = Callable[..., AbstractContextManager[Host]]
+
+
+@dataclass
+class BroughtUp:
+    """A host after ``tdxhost enable``, and what that printed."""
+
+    host: Host
+    enabled: Any
+
+    @property
+    def witness(self) -> Witness:
+        """vtdx's log up to now."""
+        return self.host.witness()
