@@ -47,7 +47,7 @@ def _outcome(judge: Judge, outcome: Outcome) -> Document:
     """What a SEAMCALL came to; all null when none was made."""
     called = outcome.leaf != 0
     # SEAMCALL that faulted or found no module gave no status.
-    answered = called and outcome.code not in (Code.NO_MODULE, Code.TRAP)
+    answered = called and not outcome.trap and outcome.code is not Code.NO_MODULE
     name = judge.reference.name_of(outcome.seam_status, outcome.leaf) if answered else None
     return {
         "leaf": leaf_name(outcome.leaf) if called else None,

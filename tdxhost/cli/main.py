@@ -46,7 +46,7 @@ def run() -> None:
 def main(words: Sequence[str]) -> int:
     """Runs the command with words as its arguments and gives its exit code."""
     try:
-        return _main(words)
+        return _flushed(words)
     except KeyboardInterrupt:
         print("tdxhost: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -58,6 +58,14 @@ def main(words: Sequence[str]) -> int:
         return _fail(error)
     except OSError as error:
         return _fail(TdxHostError(f"unexpected error: {error}", "Run it again with -vv."))
+
+
+def _flushed(words: Sequence[str]) -> int:
+    """Runs the command; a reader that went away shows here, not when Python exits."""
+    try:
+        return _main(words)
+    finally:
+        sys.stdout.flush()
 
 
 def _fail(error: TdxHostError) -> int:
@@ -76,9 +84,7 @@ def _main(words: Sequence[str]) -> int:
     arguments.verbose = getattr(arguments, "verbose", 0)
     level = LEVELS[min(arguments.verbose, len(LEVELS) - 1)]
     logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s")
-    code = int(commands[arguments.command].run(Context(arguments)))
-    sys.stdout.flush()
-    return code
+    return int(commands[arguments.command].run(Context(arguments)))
 
 
 def _commands() -> dict[str, ModuleType]:

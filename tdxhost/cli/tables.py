@@ -76,8 +76,9 @@ Block = str | Table
 
 def _least_width(table: Table) -> int:
     widths = table.widths()
-    if widths:
-        widths[-1] = min(widths[-1], MIN_FLEX)
+    words = [word for row in table.rows for word in row.cells[-1].split()]
+    # The last column wraps between words, so its longest word has to fit.
+    widths[-1] = min(widths[-1], max(MIN_FLEX, *map(len, words), 0))
     return sum(widths) + len(GAP) * (len(widths) - 1)
 
 
