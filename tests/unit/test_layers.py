@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Imports of the package go one way, and few are made at start-up."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "tdxhost"
+#: Each layer imports only those above it in this list.
+LAYERS = (
+    ("errors", "leaves", "_tdxhost_abi", "_abi_build"),
+    ("reference", "abi"),
+    ("records",),
+    ("device",),
+    ("topology", "status", "fields", "kernel"),
+    ("findings",),
+    ("bringup",),
+    ("cli",),
+    ("__main__",),
+)
+HEAVY = ("rich", "yaml", "pyudev")
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _layer_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "tdxhost" and len(parts) > 1 else None
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            whole = module == "tdxhost"
+            found |= {f"{module}.{name.name}" for name in node.names} if whole else {module}
+    return found
+
+
+def _own_layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_layers_below_its_own(path: Path) -> None:
+    own = _own_layer(path)
+    if own in ("__init__", "_tdxhost_abi"):
+        return
+    for layer in filter(None, map(_layer_of, _imports(path))):
+        if layer.startswith("__version__"):
+            continue
+        assert layer == own or RANK[layer] < RANK[own], f"{own} imports {layer}"
+
+
+def test_nothing_in_the_package_imports_the_virtual_platform() -> None:
+    assert not [path for path in MODULES if any("vtdx" in name for name in _imports(path))]
+
+
+def test_the_command_starts_without_heavy_imports() -> None:
+    code = (
+        "import sys; from tdxhost.cli import main; main._commands(); "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_only_the_command_line_decides_on_leaving_the_process() -> None:
+    leaving = [
+        path.name
+        for path in MODULES
+        if "sys.exit" in path.read_text(encoding="utf-8") and path.name != "main.py"
+    ]
+    assert leaving == []

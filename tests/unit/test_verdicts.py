@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the driver's findings come to: messages, advice, exit codes."""
+
+from dataclasses import replace
+
+import pytest
+
+from tdxhost.bringup import State, judge_state
+from tdxhost.errors import ExitCode
+from tdxhost.findings import ABSENT, TEXTS, Judge, Outcome
+from tdxhost.records import Code, CpuResult, EnableResult, ModuleStatus, Step
+from tests.unit.samples import ENABLED, INFO, LP_INIT, STATUS, cpu, failed_cpu, step, untried_cpu
+
+JUDGE = Judge()
+HEALTHY = tuple(cpu(number) for number in range(4))
+
+
+def _failed(code: Code, at: Step = Step.CPUS, about: int | None = None) -> EnableResult:
+    return replace(
+        ENABLED, module_status=ModuleStatus.ERROR, step=at, error=5, code=code, cpu=about
+    )
+
+
+def _state(cpus: tuple[CpuResult, ...] = HEALTHY, enabled: EnableResult = ENABLED) -> State:
+    return State(INFO, STATUS, cpus, (), enabled)
+
+
+def test_all_well_says_nothing_and_exits_with_0() -> None:
+    verdict = judge_state(JUDGE, _state())
+    assert verdict.exit_code is ExitCode.OK
+    assert verdict.findings == ()
+
+
+def test_a_failed_cpu_is_named_with_leaf_status_and_what_differs() -> None:
+    verdict = JUDGE.cpus([*HEALTHY[:3], failed_cpu(3)])
+    assert verdict.exit_code is ExitCode.FAILED
+    assert verdict.findings[0].message == (
+        "CPU 3: TDH.SYS.LP.INIT: TDX_INCONSISTENT_MSR (0xc00009200000010a): "
+        "MSR 0x10a IA32_ARCH_CAPABILITIES differs from the other CPUs"
+    )
+    assert verdict.findings[0].hint
+
+
+def test_cpus_that_failed_alike_are_told_once() -> None:
+    verdict = JUDGE.cpus([cpu(0), failed_cpu(1), failed_cpu(2), failed_cpu(3, error=1)])
+    messages = [found.message.split(":")[0] for found in verdict.findings]
+    assert messages == ["CPUs 1-2", "CPU 3"]
+
+
+def test_enable_refused_for_a_missing_cpu_names_it() -> None:
+    refused = _failed(Code.CPU_NOT_ENABLED, about=3)
+    verdict = judge_state(JUDGE, _state((*HEALTHY[:3], failed_cpu(3)), refused))
+    assert verdict.exit_code is ExitCode.FAILED
+    assert [found.message.split(":")[0] for found in verdict.findings] == ["CPU 3", "step cpus"]
+    assert "CPU 3 is not" in verdict.findings[1].message
+
+
+@pytest.mark.parametrize("code", sorted(ABSENT))
+def test_a_host_without_usable_tdx_exits_with_3_and_one_message(code: Code) -> None:
+    state = State(replace(INFO, code=code), STATUS, (untried_cpu(0),), ())
+    verdict = judge_state(JUDGE, state)
+    assert verdict.exit_code is ExitCode.ABSENT
+    assert len(verdict.findings) == 1
+    assert verdict.findings[0].hint
+
+
+@pytest.mark.parametrize("answered", [Code.NO_MODULE, Code.CPU_NOT_ENABLED])
+def test_a_module_that_is_absent_everywhere_exits_with_3_and_one_message(answered: Code) -> None:
+    cpus = tuple(failed_cpu(number, code=Code.NO_MODULE, leaf=0x21) for number in range(4))
+    verdict = judge_state(JUDGE, _state(cpus, _failed(answered, about=0)))
+    assert verdict.exit_code is ExitCode.ABSENT
+    assert [found.message for found in verdict.findings] == [
+        "no TDX module is loaded: TDH.SYS.INIT answered VMfailInvalid"
+    ]
+    assert "SEAM loader" in verdict.findings[0].hint
+
+
+@pytest.mark.parametrize("answered", [Code.NO_MODULE, Code.CPU_NOT_ENABLED])
+def test_a_module_that_one_cpu_misses_is_that_cpus_failure(answered: Code) -> None:
+    lost = failed_cpu(3, code=Code.NO_MODULE)
+    verdict = judge_state(JUDGE, _state((*HEALTHY[:3], lost), _failed(answered, about=3)))
+    assert verdict.exit_code is ExitCode.FAILED
+    assert verdict.findings[0].message.startswith("CPU 3: no TDX module is loaded")
+
+
+def test_an_earlier_failure_says_what_it_was_and_how_to_go_on() -> None:
+    failed = step(
+        Step.CONFIG,
+        error=5,
+        code=Code.SEAMCALL,
+        leaf=0x2D,
+        seam_status=0xC0000A0000000002,
+        cpu=1,
+    )
+    enabled = _failed(Code.EARLIER_FAILURE, Step.CONFIG)
+    verdict = judge_state(JUDGE, State(INFO, STATUS, HEALTHY, (failed,), enabled))
+    assert verdict.exit_code is ExitCode.FAILED
+    first, last = verdict.findings
+    assert first.message == (
+        "step config, CPU 1: TDH.SYS.CONFIG: TDX_INVALID_TDMR (0xc0000a0000000002): TDMR 2"
+    )
+    assert "--retry" in last.hint
+
+
+def test_a_final_failure_says_that_only_a_reboot_helps() -> None:
+    verdict = judge_state(JUDGE, _state(enabled=_failed(Code.FINAL, Step.CONFIG)))
+    assert verdict.exit_code is ExitCode.FAILED
+    assert "reboot" in verdict.findings[-1].hint
+    assert "--retry" not in verdict.findings[-1].hint
+
+
+def test_keyids_are_told_apart_none_from_one() -> None:
+    none, one = (
+        JUDGE.explain(Outcome(code=code, error=19)) for code in (Code.NO_KEYIDS, Code.ONE_KEYID)
+    )
+    assert "no private KeyIDs" in none.message
+    assert "0x87" in none.message
+    for word in ("TME", "TME-MT", "TDX", "SEAM loader", "key split"):
+        assert word in none.hint
+    assert "only one private KeyID" in one.message
+
+
+@pytest.mark.parametrize(("trap", "name"), [(6, "#UD"), (13, "#GP"), (14, "vector 14")])
+def test_a_trap_is_named(trap: int, name: str) -> None:
+    found = JUDGE.explain(Outcome(code=Code.TRAP, error=13, trap=trap, leaf=LP_INIT), "CPU 1: ")
+    assert found.message.startswith(f"CPU 1: TDH.SYS.LP.INIT faulted with {name}")
+
+
+def test_every_finding_of_the_abi_has_a_text() -> None:
+    for code in Code:
+        if code not in (Code.NONE, Code.SEAMCALL):
+            message, hint = TEXTS[code]
+            assert message
+            assert hint
+
+
+def test_a_finding_that_is_newer_than_the_package_is_told_by_number() -> None:
+    found = JUDGE.explain(Outcome(code=Code(999), error=22))
+    assert "999" in found.message
+    assert "EINVAL" in found.message
+
+
+@pytest.mark.parametrize("text", [text for pair in TEXTS.values() for text in pair])
+def test_messages_neither_shout_nor_apologise(text: str) -> None:
+    assert "!" not in text
+    assert "sorry" not in text.lower()
