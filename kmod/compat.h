@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Every difference between the kernels that tdxhost builds on. */
+#ifndef TDXHOST_COMPAT_H
+#define TDXHOST_COMPAT_H
+
+#include <linux/cpu.h>
+#include <linux/gfp.h>
+#include <linux/version.h>
+
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+#include <asm/processor.h>
+
+/* 6.16 renamed rdmsrl() to rdmsrq(): c435e608cf59 ("x86/msr: Rename 'rdmsrl()' to 'rdmsrq()'") */
+#ifndef rdmsrq
+#define rdmsrq_safe(msr, value) rdmsrl_safe(msr, value)
+#endif
+
+/* 6.7 moved the APIC id into cpuinfo_x86::topo. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+#define tdxhost_apic_id(cpu) (cpu_data(cpu).topo.apicid)
+#else
+#define tdxhost_apic_id(cpu) (cpu_data(cpu).apicid)
+#endif
+
+/* Since 6.8, and set only by a kernel that has INTEL_TDX_HOST on. */
+#ifdef X86_FEATURE_TDX_HOST_PLATFORM
+#define tdxhost_kernel_owns_tdx() boot_cpu_has(X86_FEATURE_TDX_HOST_PLATFORM)
+#else
+#define tdxhost_kernel_owns_tdx() false
+#endif
+
+/*
+ * lockdep_assert_cpus_held() is not exported to modules (6.1 to 7.3). What is left
+ * is the writer's side of the same contract: callers may sleep.
+ */
+#define tdxhost_assert_cpus_held() might_sleep()
+
+#endif /* TDXHOST_COMPAT_H */

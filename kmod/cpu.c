@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* tdx_cpu_enable(), what it came to on every CPU, and CPUs that come and go. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/irqflags.h>
+#include <linux/ktime.h>
+#include <linux/lockdep.h>
+#include <linux/percpu.h>
+#include <linux/printk.h>
+#include <linux/smp.h>
+#include <linux/spinlock.h>
+#include <linux/topology.h>
+
+#include "compat.h"
+#include "provider.h"
+#include "seamcall.h"
+#include "tdxhost.h"
+
+/**
+ * struct cpu_record - what is known of one CPU
+ * @lock: makes @last one picture for other CPUs. Raw: it is taken with interrupts
+ *	off by tdx_cpu_enable(), which must stay atomic on PREEMPT_RT too.
+ * @enabled: TDH.SYS.LP.INIT has succeeded; it stays so while the CPU is offline.
+ *	Written by the CPU itself alone.
+ * @last: identity of the CPU, and how the last try to enable it has ended
+ */
+struct cpu_record {
+	raw_spinlock_t lock;
+	bool enabled;
+	struct tdxhost_cpu_result last;
+};
+
+static DEFINE_PER_CPU(struct cpu_record, records) = {
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(records.lock),
+};
+
+static enum cpuhp_state hotplug_state;
+static atomic64_t rounds;
+
+/**
+ * tdxhost_round_id() - begin a request to enable CPUs
+ *
+ * Context: any.
+ * Return: a number for &struct tdxhost_round, never 0 and never twice the same.
+ */
+u64 tdxhost_round_id(void)
+{
+	return atomic64_inc_return(&rounds);
+}
+
+/* The CPU's own idea of who it is: a CPU that was never online can't be asked. */
+static void identify(struct tdxhost_cpu_result *result)
+{
+	int cpu = smp_processor_id(), node = cpu_to_node(cpu);
+
+	result->cpu = cpu;
+	result->package = topology_physical_package_id(cpu);
+	result->apic_id = tdxhost_apic_id(cpu);
+	result->node = node == NUMA_NO_NODE ? TDXHOST_NONE : node;
+}
+
+static void remember(struct cpu_record *record, const struct tdxhost_cpu_result *result)
+{
+	raw_spin_lock(&record->lock);
+	record->last = *result;
+	raw_spin_unlock(&record->lock);
+}
+
+/**
+ * tdxhost_cpu_enable() - tdx_cpu_enable(): make the TDX module usable on this CPU
+ * @round: number of the request
+ * @result: what it came to
+ *
+ * Does the global initialisation first where that has not been done. Does
+ * nothing on a CPU that is enabled. A failure is remembered, and can be tried again.
+ *
+ * Context: interrupts and preemption off.
+ * Return: 0 or a negative errno, -ENODEV on a host without TDX.
+ */
+int tdxhost_cpu_enable(u64 round, struct tdxhost_cpu_result *result)
+{
+	struct cpu_record *record = this_cpu_ptr(&records);
+	int ret;
+
+	lockdep_assert_irqs_disabled();
+	lockdep_assert_preemption_disabled();
+
+	if (record->enabled) {
+		*result = record->last;
+		result->flags |= TDXHOST_CPU_WAS_DONE;
+		return 0;
+	}
+
+	*result = (struct tdxhost_cpu_result){ .start_ns = ktime_get_ns() };
+	identify(result);
+	ret = tdxhost_provider->cpu_enable(round, result);
+	result->state = ret ? TDXHOST_CPU_FAILED : TDXHOST_CPU_ENABLED;
+	result->error = -ret;
+	result->duration_ns = ktime_get_ns() - result->start_ns;
+	remember(record, result);
+	WRITE_ONCE(record->enabled, !ret);
+	return ret;
+}
+
+static void enable_in_round(void *data)
+{
+	struct tdxhost_round *round = data;
+
+	tdxhost_cpu_enable(round->id, &round->results[smp_processor_id()]);
+}
+
+/**
+ * tdxhost_cpus_enable() - enable CPUs in parallel, in one round of IPIs
+ * @cpus: which; the ones that are not online are passed over
+ * @round: has room for the results of every possible CPU
+ *
+ * Context: task. CPU hotplug lock held.
+ */
+void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_round *round)
+{
+	int cpu;
+
+	tdxhost_assert_cpus_held();
+
+	round->id = tdxhost_round_id();
+	on_each_cpu_mask(cpus, enable_in_round, round, true);
+	for_each_cpu_and(cpu, cpus, cpu_online_mask)
+		tdxhost_cpu_log(&round->results[cpu]);
+}
+
+/**
+ * tdxhost_cpu_log() - log a failure to enable a CPU
+ * @result: what enabling it came to
+ *
+ * Context: any.
+ */
+void tdxhost_cpu_log(const struct tdxhost_cpu_result *result)
+{
+	if (!result->error)
+		return;
+	pr_err_ratelimited("CPU %u: %s failed: status 0x%016llx %s code %u trap %u (%d)\n",
+			   result->cpu, tdxhost_leaf_name(result->leaf), result->seam_status,
+			   tdxhost_status_name(result->seam_status), result->code, result->trap,
+			   -(int)result->error);
+}
+
+/**
+ * tdxhost_cpu_result() - what the last try to enable a CPU came to
+ * @cpu: a possible CPU
+ * @result: filled
+ *
+ * Context: any.
+ */
+void tdxhost_cpu_result(int cpu, struct tdxhost_cpu_result *result)
+{
+	struct cpu_record *record = per_cpu_ptr(&records, cpu);
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&record->lock, flags);
+	*result = record->last;
+	raw_spin_unlock_irqrestore(&record->lock, flags);
+	if (!cpu_online(cpu))
+		result->state = TDXHOST_CPU_OFFLINE;
+}
+
+/**
+ * tdxhost_cpu_enabled() - whether a CPU can make SEAMCALLs
+ * @cpu: a possible CPU
+ *
+ * Context: any.
+ * Return: true once TDH.SYS.LP.INIT has succeeded on it.
+ */
+bool tdxhost_cpu_enabled(int cpu)
+{
+	return READ_ONCE(per_cpu_ptr(&records, cpu)->enabled);
+}
+
+/**
+ * tdxhost_cpus_count() - count CPUs by their state
+ * @status: its counts of CPUs are filled
+ *
+ * Context: any.
+ */
+void tdxhost_cpus_count(struct tdxhost_status *status)
+{
+	int cpu;
+
+	status->cpus_online = num_online_cpus();
+	status->cpus_enabled = 0;
+	status->cpus_failed = 0;
+	for_each_possible_cpu(cpu) {
+		if (tdxhost_cpu_enabled(cpu))
+			status->cpus_enabled++;
+		else if (cpu_online(cpu) &&
+			 READ_ONCE(per_cpu_ptr(&records, cpu)->last.state) == TDXHOST_CPU_FAILED)
+			status->cpus_failed++;
+	}
+}
+
+static u32 package_of(int cpu)
+{
+	return READ_ONCE(per_cpu_ptr(&records, cpu)->last.package);
+}
+
+/* Whether no CPU below @cpu is in the package of @cpu. */
+static bool first_of_package(int cpu)
+{
+	int other;
+
+	for_each_present_cpu(other) {
+		if (other >= cpu)
+			break;
+		if (package_of(other) == package_of(cpu))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * tdxhost_cpus_packages() - count packages that have had a CPU online
+ *
+ * Context: any.
+ * Return: their number.
+ */
+u32 tdxhost_cpus_packages(void)
+{
+	u32 nr = 0;
+	int cpu;
+
+	for_each_present_cpu(cpu)
+		nr += package_of(cpu) != TDXHOST_NONE && first_of_package(cpu);
+	return nr;
+}
+
+/**
+ * tdxhost_package_online() - find an online CPU of a package
+ * @package: physical package
+ * @but: a CPU that does not count
+ *
+ * Context: CPU hotplug lock held, or in a CPU hotplug callback.
+ * Return: a CPU, or nr_cpu_ids or more where there is none.
+ */
+unsigned int tdxhost_package_online(u32 package, unsigned int but)
+{
+	unsigned int cpu;
+
+	for_each_online_cpu(cpu)
+		if (cpu != but && package_of(cpu) == package)
+			break;
+	return cpu;
+}
+
+/* Runs on the CPU that has come online, and at load on every CPU. */
+static int cpu_online_callback(unsigned int cpu)
+{
+	struct cpu_record *record = per_cpu_ptr(&records, cpu);
+	struct tdxhost_cpu_result result;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&record->lock, flags);
+	identify(&record->last);
+	raw_spin_unlock_irqrestore(&record->lock, flags);
+
+	if (!tdxhost_module_holds_memory())
+		return 0;
+	local_irq_save(flags);
+	tdxhost_cpu_enable(tdxhost_round_id(), &result);
+	local_irq_restore(flags);
+	/* The CPU is good for everything but TDX, whatever came of it. */
+	tdxhost_cpu_log(&result);
+	return 0;
+}
+
+static int cpu_offline_callback(unsigned int cpu)
+{
+	if (!tdxhost_keys_pending() ||
+	    tdxhost_package_online(package_of(cpu), cpu) < nr_cpu_ids)
+		return 0;
+	pr_warn_ratelimited("CPU %u stays online: its package has no TDX key yet\n", cpu);
+	return -EBUSY;
+}
+
+/**
+ * tdxhost_cpu_init() - learn who the CPUs are, and follow them as they come and go
+ *
+ * Context: task, may sleep.
+ * Return: 0 or a negative errno.
+ */
+int tdxhost_cpu_init(void)
+{
+	int cpu, ret;
+
+	for_each_possible_cpu(cpu) {
+		struct cpu_record *record = per_cpu_ptr(&records, cpu);
+
+		raw_spin_lock_init(&record->lock);
+		record->last.cpu = cpu;
+		record->last.package = TDXHOST_NONE;
+		record->last.apic_id = tdxhost_apic_id(cpu);
+		record->last.node = TDXHOST_NONE;
+	}
+	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "tdxhost:online", cpu_online_callback,
+				cpu_offline_callback);
+	if (ret < 0)
+		return ret;
+	hotplug_state = ret;
+	return 0;
+}
+
+/**
+ * tdxhost_cpu_exit() - stop following CPUs
+ *
+ * Context: task, may sleep.
+ */
+void tdxhost_cpu_exit(void)
+{
+	cpuhp_remove_state_nocalls(hotplug_state);
+}

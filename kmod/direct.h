@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Steps of tdx_enable() as provider "direct" takes them; see struct tdxhost_step. */
+#ifndef TDXHOST_DIRECT_H
+#define TDXHOST_DIRECT_H
+
+#include <linux/types.h>
+
+struct tdxhost_step_result;
+
+int direct_check_platform(struct tdxhost_step_result *result, u32 flags);
+int direct_enable_cpus(struct tdxhost_step_result *result, u32 flags);
+int direct_read_metadata(struct tdxhost_step_result *result, u32 flags);
+int direct_find_memory(struct tdxhost_step_result *result, u32 flags);
+int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags);
+int direct_alloc_pamts(struct tdxhost_step_result *result, u32 flags);
+int direct_config(struct tdxhost_step_result *result, u32 flags);
+int direct_flush_caches(struct tdxhost_step_result *result, u32 flags);
+int direct_config_keys(struct tdxhost_step_result *result, u32 flags);
+int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags);
+void direct_undo(void);
+
+#endif /* TDXHOST_DIRECT_H */

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Provider "direct": TDH.SYS.CONFIG and what follows, none of which can be undone. */
+#include <linux/bitmap.h>
+#include <linux/cpu.h>
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+
+#include <asm/smp.h>
+
+#include "compat.h"
+#include "direct.h"
+#include "seamcall.h"
+#include "tdxhost.h"
+
+/* TDMR_INFO and the array of their addresses, Intel TDX Module ABI Specification. */
+#define TDMR_INFO_ALIGN 512
+
+struct tdmr_info {
+	u64 base;
+	u64 size;
+	u64 pamt_1g_base;
+	u64 pamt_1g_size;
+	u64 pamt_2m_base;
+	u64 pamt_2m_size;
+	u64 pamt_4k_base;
+	u64 pamt_4k_size;
+	struct {
+		u64 offset;
+		u64 size;
+	} reserved[];
+};
+
+/* Packages that have their key, by Linux's number; written by tdx_enable() alone. */
+static DECLARE_BITMAP(keyed, MAX_LOCAL_APIC);
+static bool all_keyed;
+
+/* TDMRs before this one are initialised; written by tdx_enable() alone. */
+static u32 tdmrs_done;
+
+/**
+ * tdxhost_keys_pending() - whether a package still has to get its key
+ *
+ * Context: any; exact where tdx_enable() can't run, as in a CPU hotplug callback.
+ * Return: true from TDH.SYS.CONFIG on until the last TDH.SYS.KEY.CONFIG.
+ */
+bool tdxhost_keys_pending(void)
+{
+	return tdxhost_module_holds_memory() && !READ_ONCE(all_keyed);
+}
+
+static void fill_tdmr_info(struct tdmr_info *info, const struct tdmr *tdmr)
+{
+	u32 i;
+
+	info->base = tdmr->base;
+	info->size = tdmr->size;
+	info->pamt_1g_base = tdmr->pamt[TDMR_PAMT_1G].base;
+	info->pamt_1g_size = tdmr->pamt[TDMR_PAMT_1G].size;
+	info->pamt_2m_base = tdmr->pamt[TDMR_PAMT_2M].base;
+	info->pamt_2m_size = tdmr->pamt[TDMR_PAMT_2M].size;
+	info->pamt_4k_base = tdmr->pamt[TDMR_PAMT_4K].base;
+	info->pamt_4k_size = tdmr->pamt[TDMR_PAMT_4K].size;
+	for (i = 0; i < tdmr->nr_reserved; i++) {
+		info->reserved[i].offset = tdmr->reserved[i].base - tdmr->base;
+		info->reserved[i].size = tdmr->reserved[i].size;
+	}
+}
+
+static int config(struct tdxhost_step_result *result, u64 array_pa, u32 nr)
+{
+	struct tdxhost_platform platform;
+	struct tdxhost_call call = {
+		.leaf = TDH_SYS_CONFIG,
+		.in = { .rcx = array_pa, .rdx = nr },
+	};
+
+	tdxhost_platform_get(&platform);
+	call.in.r8 = platform.keyid_first;
+	return tdxhost_step_call(result, &call);
+}
+
+/**
+ * direct_config() - step 7: tell the TDX module its TDMRs, its PAMTs and its KeyID
+ * @result: of the step
+ * @flags: unused
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_config(struct tdxhost_step_result *result, u32 flags)
+{
+	struct tdxhost_map *map = tdxhost_map_lock();
+	struct tdmr_info *info = NULL;
+	size_t stride, bytes;
+	void *infos;
+	u64 *array;
+	int ret;
+	u32 i;
+
+	/* tdx_enable() alone changes the map, so it may be read without the lock. */
+	tdxhost_map_unlock();
+	stride = ALIGN(struct_size(info, reserved, map->metadata.limits.max_reserved),
+		       TDMR_INFO_ALIGN);
+	bytes = stride * map->nr_tdmrs;
+	/* Whole pages are aligned to more than the 512 bytes that both need. */
+	infos = alloc_pages_exact(bytes, GFP_KERNEL | __GFP_ZERO);
+	array = (u64 *)get_zeroed_page(GFP_KERNEL);
+	if (!infos || !array) {
+		ret = tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+		goto out;
+	}
+	for (i = 0; i < map->nr_tdmrs; i++) {
+		info = infos + i * stride;
+		fill_tdmr_info(info, &map->tdmrs[i]);
+		array[i] = __pa(info);
+	}
+	ret = config(result, __pa(array), map->nr_tdmrs);
+out:
+	/* The TDX module has made copies. */
+	free_page((unsigned long)array);
+	if (infos)
+		free_pages_exact(infos, bytes);
+	return ret;
+}
+
+/**
+ * direct_flush_caches() - step 8: no line of a PAMT stays dirty without its KeyID
+ * @result: of the step
+ * @flags: unused
+ *
+ * Written back after TDH.SYS.KEY.CONFIG such a line would destroy what the TDX
+ * module has put there.
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ * Return: 0.
+ */
+int direct_flush_caches(struct tdxhost_step_result *result, u32 flags)
+{
+	wbinvd_on_all_cpus();
+	return 0;
+}
+
+static int config_key(void *call)
+{
+	return tdxhost_seamcall(call);
+}
+
+static int config_package_key(struct tdxhost_step_result *result, unsigned int cpu, u32 package)
+{
+	struct tdxhost_call call = {
+		.leaf = TDH_SYS_KEY_CONFIG,
+		/* What it stays at should the CPU not get to run it. */
+		.code = TDXHOST_CODE_CPU_OFFLINE,
+		.cpu = cpu,
+	};
+	int ret;
+
+	smp_call_on_cpu(cpu, config_key, &call, false);
+	ret = tdxhost_step_took(result, &call);
+	if (!ret)
+		__set_bit(package, keyed);
+	return ret;
+}
+
+static u32 package_of(int cpu)
+{
+	struct tdxhost_cpu_result result;
+
+	tdxhost_cpu_result(cpu, &result);
+	return result.package;
+}
+
+/**
+ * direct_config_keys() - step 9: one key for the TDX module, on every package
+ * @result: of the step
+ * @flags: unused
+ *
+ * One package after the other: the TDX module does not take two at once.
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_config_keys(struct tdxhost_step_result *result, u32 flags)
+{
+	u32 nr_packages = tdxhost_cpus_packages();
+	int cpu, ret;
+
+	for_each_present_cpu(cpu) {
+		u32 package = package_of(cpu);
+
+		if (package >= MAX_LOCAL_APIC || test_bit(package, keyed))
+			continue;
+		if (tdxhost_package_online(package, nr_cpu_ids) >= nr_cpu_ids)
+			return tdxhost_step_fail(result, TDXHOST_CODE_PACKAGE_OFFLINE, cpu);
+		if (!cpu_online(cpu))
+			continue;
+		ret = config_package_key(result, cpu, package);
+		if (ret)
+			return ret;
+		tdxhost_status_progress(bitmap_weight(keyed, MAX_LOCAL_APIC), nr_packages);
+	}
+	WRITE_ONCE(all_keyed, true);
+	return 0;
+}
+
+/* Bytes of a TDMR that are initialised, going by the answer of the last call. */
+static u64 bytes_done(const struct tdxhost_call *call, const struct tdmr *tdmr)
+{
+	if (tdxhost_status_code(call->status) == TDX_TDMR_ALREADY_INITIALIZED)
+		return tdmr->size;
+	return clamp(call->out.rdx, tdmr->base, tdmr->base + tdmr->size) - tdmr->base;
+}
+
+/* @before, @total: GiB, for the progress display */
+static int init_tdmr(struct tdxhost_step_result *result, const struct tdmr *tdmr, u64 before,
+		     u64 total)
+{
+	u64 end = tdmr->base + tdmr->size, done;
+	int ret;
+
+	do {
+		struct tdxhost_call call = { .leaf = TDH_SYS_TDMR_INIT, .in.rcx = tdmr->base };
+
+		if (signal_pending(current))
+			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);
+		tdxhost_seamcall_stretch(&call, end);
+		ret = tdxhost_step_took(result, &call);
+		if (ret)
+			return ret;
+		done = bytes_done(&call, tdmr);
+		tdxhost_status_progress(before + done / SZ_1G, total);
+		cond_resched();
+	} while (done < tdmr->size);
+	return 0;
+}
+
+/**
+ * direct_init_tdmrs() - step 10: let the TDX module initialise every PAMT
+ * @result: of the step
+ * @flags: unused
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags)
+{
+	struct tdxhost_map *map = tdxhost_map_lock();
+	u64 before = 0, total = 0;
+	int ret;
+	u32 i;
+
+	/* Nobody changes the TDMRs after TDH.SYS.CONFIG. */
+	tdxhost_map_unlock();
+	for (i = 0; i < map->nr_tdmrs; i++)
+		total += map->tdmrs[i].size / SZ_1G;
+	for (i = 0; i < map->nr_tdmrs; i++) {
+		const struct tdmr *tdmr = &map->tdmrs[i];
+
+		if (i >= tdmrs_done) {
+			ret = init_tdmr(result, tdmr, before, total);
+			if (ret)
+				return ret;
+			tdmrs_done++;
+		}
+		before += tdmr->size / SZ_1G;
+	}
+	return 0;
+}

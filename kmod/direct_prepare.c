@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Provider "direct": the steps before TDH.SYS.CONFIG, all of which can be undone. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/cpu.h>
+#include <linux/irqflags.h>
+#include <linux/mm.h>
+#include <linux/printk.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+
+#include "compat.h"
+#include "direct.h"
+#include "seamcall.h"
+#include "tdxhost.h"
+
+/* Goes into VMX operation and out again: the only way to know that it can be done. */
+static void try_vmx(void *data)
+{
+	struct tdxhost_vmx *vmx = data;
+
+	if (!tdxhost_vmx_enter(vmx))
+		tdxhost_vmx_leave(vmx);
+}
+
+/**
+ * direct_check_platform() - step 1: what needs no TDX module
+ * @result: of the step
+ * @flags: unused
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_check_platform(struct tdxhost_step_result *result, u32 flags)
+{
+	u32 code = tdxhost_host_code(), done = 0;
+	int cpu;
+
+	if (code && code != TDXHOST_CODE_VMX_LOCKED_OFF)
+		return tdxhost_step_fail(result, code, TDXHOST_NONE);
+	for_each_online_cpu(cpu) {
+		struct tdxhost_vmx vmx = {};
+
+		smp_call_function_single(cpu, try_vmx, &vmx, true);
+		if (vmx.code) {
+			result->trap = vmx.trap;
+			return tdxhost_step_fail(result, vmx.code, cpu);
+		}
+		tdxhost_status_progress(++done, num_online_cpus());
+	}
+	return 0;
+}
+
+/* Lets the step fail as the CPU did. */
+static int cpu_failed(struct tdxhost_step_result *result, const struct tdxhost_cpu_result *cpu)
+{
+	result->trap = cpu->trap;
+	result->leaf = cpu->leaf;
+	result->seam_status = cpu->seam_status;
+	result->rcx = cpu->rcx;
+	result->rdx = cpu->rdx;
+	result->r8 = cpu->r8;
+	result->r9 = cpu->r9;
+	result->r10 = cpu->r10;
+	result->r11 = cpu->r11;
+	tdxhost_step_fail(result, cpu->code, cpu->cpu);
+	result->error = cpu->error;
+	return -(int)cpu->error;
+}
+
+static int enable_online_cpus(struct tdxhost_step_result *result)
+{
+	struct tdxhost_round round;
+	int cpu, ret = 0;
+
+	round.results = kvcalloc(nr_cpu_ids, sizeof(*round.results), GFP_KERNEL);
+	if (!round.results)
+		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+	tdxhost_cpus_enable(cpu_online_mask, &round);
+	tdxhost_status_cpus_changed();
+	for_each_online_cpu(cpu) {
+		result->retries += round.results[cpu].retries;
+		if (round.results[cpu].error && !ret)
+			ret = cpu_failed(result, &round.results[cpu]);
+	}
+	kvfree(round.results);
+	return ret;
+}
+
+/**
+ * direct_enable_cpus() - step 2: every online CPU is enabled
+ * @result: of the step
+ * @flags: with TDXHOST_ENABLE_CPUS those that are not are enabled here
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_enable_cpus(struct tdxhost_step_result *result, u32 flags)
+{
+	int cpu;
+
+	if (flags & TDXHOST_ENABLE_CPUS)
+		return enable_online_cpus(result);
+	for_each_online_cpu(cpu)
+		if (!tdxhost_cpu_enabled(cpu))
+			return tdxhost_step_fail(result, TDXHOST_CODE_CPU_NOT_ENABLED, cpu);
+	return 0;
+}
+
+/**
+ * direct_read_metadata() - step 3: what the TDX module says about itself
+ * @result: of the step
+ * @flags: unused
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_read_metadata(struct tdxhost_step_result *result, u32 flags)
+{
+	struct tdxhost_metadata *metadata = kmalloc(sizeof(*metadata), GFP_KERNEL);
+	struct tdxhost_map *map;
+	int ret;
+
+	if (!metadata)
+		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+	ret = tdxhost_metadata_read(result, metadata);
+	if (ret)
+		goto out;
+	map = tdxhost_map_lock();
+	map->metadata = *metadata;
+	map->has_metadata = true;
+	tdxhost_map_unlock();
+	pr_info("TDX module %u.%u.%02u, build %u\n", metadata->major, metadata->minor,
+		metadata->update, metadata->build_date);
+out:
+	kfree(metadata);
+	return ret;
+}
+
+/**
+ * direct_find_memory() - step 4: which memory TDX can use
+ * @result: of the step
+ * @flags: unused
+ *
+ * Context: task, may sleep.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_find_memory(struct tdxhost_step_result *result, u32 flags)
+{
+	/* What comes online from here on would be missing in the TDMRs. */
+	tdxhost_memory_hold(true);
+	return tdxhost_memory_find(result);
+}
+
+static u32 layout_code(int error)
+{
+	switch (error) {
+	case -E2BIG:
+		return TDXHOST_CODE_TOO_MANY_TDMRS;
+	case -ENOSPC:
+		return TDXHOST_CODE_TOO_MANY_RESERVED;
+	default:
+		return TDXHOST_CODE_BAD_METADATA;
+	}
+}
+
+/**
+ * direct_lay_out_tdmrs() - step 5: TDMRs over all TDX memory
+ * @result: of the step
+ * @flags: unused
+ *
+ * Context: task, may sleep.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags)
+{
+	struct tdxhost_map *map = tdxhost_map_lock();
+	const struct tdmr_limits *limits = &map->metadata.limits;
+	struct tdmr *tdmrs = kvcalloc(limits->max_tdmrs, sizeof(*tdmrs), GFP_KERNEL);
+	int ret = 0, nr;
+
+	if (!tdmrs) {
+		ret = tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+		goto out;
+	}
+	nr = tdmr_layout(tdmrs, limits->max_tdmrs, map->tdx.list, map->tdx.nr, limits);
+	if (nr < 0) {
+		kvfree(tdmrs);
+		ret = tdxhost_step_fail(result, layout_code(nr), TDXHOST_NONE);
+		goto out;
+	}
+	map->tdmrs = tdmrs;
+	map->nr_tdmrs = nr;
+out:
+	tdxhost_map_unlock();
+	return ret;
+}
+
+/* Publishes the PAMTs of one TDMR once they are there. */
+static void set_pamts(u32 i, const struct tdmr *tdmr)
+{
+	struct tdxhost_map *map = tdxhost_map_lock();
+
+	map->tdmrs[i] = *tdmr;
+	map->pamt_bytes += tdmr_pamt_bytes(tdmr);
+	tdxhost_status_pamt(map->pamt_bytes);
+	tdxhost_status_progress(i + 1, map->nr_tdmrs);
+	tdxhost_map_unlock();
+}
+
+static int alloc_all(struct tdxhost_map *map)
+{
+	struct tdmr *tdmr = kmalloc(sizeof(*tdmr), GFP_KERNEL);
+	int ret = tdmr ? 0 : -ENOMEM;
+	u32 i;
+
+	/* tdx_enable() alone changes the map, so it may be read without the lock. */
+	for (i = 0; !ret && i < map->nr_tdmrs; i++) {
+		*tdmr = map->tdmrs[i];
+		ret = tdxhost_pamt_alloc(tdmr);
+		if (!ret)
+			set_pamts(i, tdmr);
+	}
+	kfree(tdmr);
+	return ret;
+}
+
+/**
+ * direct_alloc_pamts() - step 6: memory for PAMTs, which makes reserved areas
+ * @result: of the step
+ * @flags: unused
+ *
+ * Context: task, may sleep.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int direct_alloc_pamts(struct tdxhost_step_result *result, u32 flags)
+{
+	struct tdxhost_map *map = tdxhost_map_lock();
+	int ret;
+
+	tdxhost_map_unlock();
+	if (alloc_all(map))
+		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+
+	tdxhost_map_lock();
+	ret = tdmr_reserve(map->tdmrs, map->nr_tdmrs, map->metadata.cmrs, map->metadata.nr_cmrs,
+			   &map->metadata.limits);
+	tdxhost_map_unlock();
+	return ret ? tdxhost_step_fail(result, layout_code(ret), TDXHOST_NONE) : 0;
+}
+
+/**
+ * direct_undo() - give back what the steps have allocated
+ *
+ * Context: task, may sleep. TDH.SYS.CONFIG has not succeeded.
+ */
+void direct_undo(void)
+{
+	struct tdxhost_map *map = tdxhost_map_lock();
+	u32 i;
+
+	for (i = 0; i < map->nr_tdmrs; i++)
+		tdxhost_pamt_free(&map->tdmrs[i]);
+	tdxhost_map_unlock();
+	tdxhost_map_forget_tdmrs();
+	tdxhost_status_pamt(0);
+	tdxhost_memory_hold(false);
+}

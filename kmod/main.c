@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Load and unload, choice of provider, and the device. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/string.h>
+
+#include "ioctl.h"
+#include "provider.h"
+#include "tdxhost.h"
+
+static char *provider = "auto";
+module_param(provider, charp, 0444);
+MODULE_PARM_DESC(provider, "which code initialises TDX: auto (default) or direct");
+
+/* Set at load, before anybody can ask, and never changed. */
+const struct tdxhost_provider *tdxhost_provider;
+
+static const struct file_operations file_operations = {
+	.owner = THIS_MODULE,
+	.open = tdxhost_open,
+	.unlocked_ioctl = tdxhost_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+static struct miscdevice miscdevice = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = KBUILD_MODNAME,
+	.fops = &file_operations,
+	.groups = tdxhost_attribute_groups,
+	.mode = 0600,
+};
+
+static int choose_provider(void)
+{
+	const char *refusal;
+
+	if (strcmp(provider, "auto") && strcmp(provider, tdxhost_provider_direct.name)) {
+		pr_err("provider \"%s\" is not one of this version's: auto, direct\n", provider);
+		return -EINVAL;
+	}
+	refusal = tdxhost_provider_direct.refuse();
+	if (refusal) {
+		pr_err("provider direct is refused: %s\n", refusal);
+		return -EBUSY;
+	}
+	tdxhost_provider = &tdxhost_provider_direct;
+	return 0;
+}
+
+static void log_load(void)
+{
+	struct tdxhost_info info = {};
+
+	tdxhost_info_get(&info);
+	if (info.code)
+		pr_info("provider %s, no TDX on this host: code %u\n", tdxhost_provider->name,
+			info.code);
+	else
+		pr_info("provider %s, private KeyIDs [%u, %u)\n", tdxhost_provider->name,
+			info.keyid_first, info.keyid_first + info.nr_keyids);
+}
+
+static int register_device(void)
+{
+	int ret = misc_register(&miscdevice);
+
+	if (!ret)
+		tdxhost_status_device(miscdevice.this_device);
+	return ret;
+}
+
+static int __init tdxhost_init(void)
+{
+	int ret = choose_provider();
+
+	if (ret)
+		return ret;
+	tdxhost_status_reset();
+	ret = tdxhost_provider->init();
+	if (ret)
+		return ret;
+	ret = tdxhost_memory_init();
+	if (ret)
+		goto provider_exit;
+	ret = tdxhost_power_init();
+	if (ret)
+		goto memory_exit;
+	ret = tdxhost_cpu_init();
+	if (ret)
+		goto power_exit;
+	log_load();
+	ret = register_device();
+	if (ret)
+		goto cpu_exit;
+	return 0;
+
+cpu_exit:
+	tdxhost_cpu_exit();
+power_exit:
+	tdxhost_power_exit();
+memory_exit:
+	tdxhost_memory_exit();
+provider_exit:
+	tdxhost_provider->exit();
+	return ret;
+}
+module_init(tdxhost_init);
+
+/* Never runs while the TDX module holds memory: the module has a reference on itself then. */
+static void __exit tdxhost_exit(void)
+{
+	tdxhost_status_device(NULL);
+	misc_deregister(&miscdevice);
+	tdxhost_cpu_exit();
+	tdxhost_power_exit();
+	tdxhost_memory_exit();
+	tdxhost_provider->exit();
+}
+module_exit(tdxhost_exit);
+
+MODULE_DESCRIPTION("Bring-up of the Intel TDX module on a host");
+MODULE_AUTHOR("tdxhost developers");
+MODULE_LICENSE("GPL");

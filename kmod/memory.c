@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The machine's memory: System RAM, what of it TDX can use, and memory hotplug. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/ioport.h>
+#include <linux/memory.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/notifier.h>
+#include <linux/pfn.h>
+#include <linux/printk.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#include "tdxhost.h"
+
+/* Never given to TDX: firmware and real-mode code live there, and no CMR holds all of it. */
+#define LOW_MEMORY_END SZ_1M
+
+/*
+ * Protects map. Held for as long as it takes to read or replace a list, never
+ * over a SEAMCALL or an allocation of PAMTs.
+ */
+static DEFINE_MUTEX(map_lock);
+static struct tdxhost_map map;
+
+/* Whether memory that map does not know of may go online. */
+static bool hold_memory;
+
+/**
+ * tdxhost_map_lock() - look at the memory map, or change it
+ *
+ * Context: task, may sleep.
+ * Return: the map, until tdxhost_map_unlock().
+ */
+struct tdxhost_map *tdxhost_map_lock(void)
+{
+	mutex_lock(&map_lock);
+	return &map;
+}
+
+/**
+ * tdxhost_map_unlock() - end what tdxhost_map_lock() began
+ *
+ * Context: task.
+ */
+void tdxhost_map_unlock(void)
+{
+	mutex_unlock(&map_lock);
+}
+
+/**
+ * tdxhost_region_add() - add a region to the end of a list
+ * @regions: the list
+ * @base: first byte
+ * @size: bytes
+ * @node: NUMA node
+ *
+ * Context: task, may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int tdxhost_region_add(struct tdxhost_regions *regions, u64 base, u64 size, int node)
+{
+	if (regions->nr == regions->room) {
+		u32 room = regions->room ? 2 * regions->room : 64;
+		struct tdmr_region *list;
+
+		list = krealloc_array(regions->list, room, sizeof(*list), GFP_KERNEL);
+		if (!list)
+			return -ENOMEM;
+		regions->list = list;
+		regions->room = room;
+	}
+	regions->list[regions->nr++] = (struct tdmr_region){ base, size, node };
+	return 0;
+}
+
+/**
+ * tdxhost_regions_free() - empty a list and free it
+ * @regions: the list
+ *
+ * Context: task.
+ */
+void tdxhost_regions_free(struct tdxhost_regions *regions)
+{
+	kfree(regions->list);
+	*regions = (struct tdxhost_regions){};
+}
+
+/* Memory that was added but is not online has no node yet. */
+static int node_of(unsigned long pfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+
+	return page ? page_to_nid(page) : NUMA_NO_NODE;
+}
+
+/* First page above @pfn that is on another node, as far as sections tell. */
+static unsigned long node_end(unsigned long pfn, unsigned long end_pfn, int node)
+{
+	do {
+		pfn = ALIGN(pfn + 1, PAGES_PER_SECTION);
+	} while (pfn < end_pfn && node_of(pfn) == node);
+	return min(pfn, end_pfn);
+}
+
+/* One resource may span nodes: its memory is contiguous. */
+static int add_ram(struct resource *res, void *data)
+{
+	unsigned long pfn = PFN_UP(max_t(u64, res->start, LOW_MEMORY_END));
+	unsigned long end_pfn = PFN_DOWN(res->end + 1);
+	struct tdxhost_regions *ram = data;
+
+	while (pfn < end_pfn) {
+		int node = node_of(pfn);
+		unsigned long next = node_end(pfn, end_pfn, node);
+		int ret = tdxhost_region_add(ram, PFN_PHYS(pfn), PFN_PHYS(next - pfn), node);
+
+		if (ret)
+			return ret;
+		pfn = next;
+	}
+	return 0;
+}
+
+/**
+ * tdxhost_ram_get() - list System RAM above 1 MiB
+ * @ram: an empty list; free it whatever the answer is
+ *
+ * Context: task, may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int tdxhost_ram_get(struct tdxhost_regions *ram)
+{
+	int ret = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
+				      0, -1, ram, add_ram);
+
+	/* -EINVAL says that there was none. */
+	return ret == -EINVAL ? 0 : ret;
+}
+
+static int find_outside(const struct tdxhost_metadata *metadata, const struct tdmr_region *ram,
+			struct tdxhost_regions *outside)
+{
+	u64 pos = ram->base, end = ram->base + ram->size;
+	struct tdmr_range range;
+
+	while (tdmr_next_outside(metadata->cmrs, metadata->nr_cmrs, pos, end, &range)) {
+		int ret = tdxhost_region_add(outside, range.base, range.size, ram->node);
+
+		if (ret)
+			return ret;
+		pos = range.base + range.size;
+	}
+	return 0;
+}
+
+static void log_outside(const struct tdxhost_regions *outside)
+{
+	u32 i;
+
+	for (i = 0; i < outside->nr; i++)
+		pr_err("System RAM [%#llx, %#llx) is outside every CMR\n", outside->list[i].base,
+		       outside->list[i].base + outside->list[i].size);
+}
+
+static void replace(struct tdxhost_regions *old, struct tdxhost_regions *new)
+{
+	swap(*old, *new);
+}
+
+/**
+ * tdxhost_memory_find() - find TDX-usable memory, and RAM that TDX can't use
+ * @result: of the step
+ *
+ * All System RAM has to be convertible: the page allocator can't tell one page
+ * from the other when memory is asked for a TD.
+ *
+ * Context: task, may sleep. The map has the TDX module's metadata.
+ * Return: 0 or a negative errno, with the reason in @result.
+ */
+int tdxhost_memory_find(struct tdxhost_step_result *result)
+{
+	struct tdxhost_regions ram = {}, outside = {};
+	int ret = tdxhost_ram_get(&ram);
+	u32 i;
+
+	for (i = 0; !ret && i < ram.nr; i++)
+		ret = find_outside(&map.metadata, &ram.list[i], &outside);
+	if (ret) {
+		tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+		goto out;
+	}
+	if (outside.nr) {
+		log_outside(&outside);
+		ret = tdxhost_step_fail(result, TDXHOST_CODE_RAM_OUTSIDE_CMR, TDXHOST_NONE);
+	}
+
+	mutex_lock(&map_lock);
+	replace(&map.outside, &outside);
+	if (!ret)
+		replace(&map.tdx, &ram);
+	mutex_unlock(&map_lock);
+out:
+	tdxhost_regions_free(&outside);
+	tdxhost_regions_free(&ram);
+	return ret;
+}
+
+/**
+ * tdxhost_memory_hold() - decide whether unknown memory may go online
+ * @hold: true to refuse memory that is not in the list of TDX-usable memory
+ *
+ * Context: task, may sleep.
+ */
+void tdxhost_memory_hold(bool hold)
+{
+	mutex_lock(&map_lock);
+	hold_memory = hold;
+	mutex_unlock(&map_lock);
+}
+
+/* map_lock is held */
+static bool is_tdx_memory(u64 base, u64 end)
+{
+	u32 i;
+
+	for (i = 0; i < map.tdx.nr && base < end; i++)
+		if (base >= map.tdx.list[i].base)
+			base = max(base, map.tdx.list[i].base + map.tdx.list[i].size);
+		else
+			break;
+	return base >= end;
+}
+
+static int memory_changes(struct notifier_block *nb, unsigned long action, void *data)
+{
+	const struct memory_notify *memory = data;
+	u64 base = PFN_PHYS(memory->start_pfn), end = base + PFN_PHYS(memory->nr_pages);
+	bool refuse;
+
+	if (action != MEM_GOING_ONLINE)
+		return NOTIFY_OK;
+	mutex_lock(&map_lock);
+	refuse = hold_memory && !is_tdx_memory(base, end);
+	mutex_unlock(&map_lock);
+	if (!refuse)
+		return NOTIFY_OK;
+	pr_warn("memory [%#llx, %#llx) stays offline: it is no TDX memory\n", base, end);
+	return notifier_from_errno(-EBUSY);
+}
+
+static struct notifier_block memory_notifier = {
+	.notifier_call = memory_changes,
+};
+
+/**
+ * tdxhost_map_forget_tdmrs() - drop the layout, whose PAMTs are gone
+ *
+ * Context: task, may sleep.
+ */
+void tdxhost_map_forget_tdmrs(void)
+{
+	mutex_lock(&map_lock);
+	kvfree(map.tdmrs);
+	map.tdmrs = NULL;
+	map.nr_tdmrs = 0;
+	map.pamt_bytes = 0;
+	mutex_unlock(&map_lock);
+}
+
+/**
+ * tdxhost_memory_init() - follow memory as it comes online
+ *
+ * Context: task, may sleep.
+ * Return: 0 or a negative errno.
+ */
+int tdxhost_memory_init(void)
+{
+	return register_memory_notifier(&memory_notifier);
+}
+
+/**
+ * tdxhost_memory_exit() - forget the memory map
+ *
+ * Context: task, may sleep. The TDX module holds no memory.
+ */
+void tdxhost_memory_exit(void)
+{
+	unregister_memory_notifier(&memory_notifier);
+	tdxhost_map_forget_tdmrs();
+	tdxhost_regions_free(&map.outside);
+	tdxhost_regions_free(&map.tdx);
+}

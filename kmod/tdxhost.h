@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of tdxhost offer each other. */
+#ifndef TDXHOST_H
+#define TDXHOST_H
+
+#include <linux/cpumask.h>
+#include <linux/types.h>
+#include <linux/tdxhost.h>
+
+#include "tdmr.h"
+
+struct attribute_group;
+struct device;
+struct tdxhost_call;
+
+/* "No CPU", "no node", "no TDMR" in every field of the ABI. */
+#define TDXHOST_NONE (~0U)
+
+/* Steps of tdx_enable(), numbered from 1. */
+#define TDXHOST_NR_STEPS TDXHOST_STEP_TDMR_INIT
+
+/* cpu.c */
+
+/**
+ * struct tdxhost_round - one request to enable CPUs
+ * @id: number of the request: TDH.SYS.INIT is tried at most once in each
+ * @results: what each CPU came to, by CPU number
+ */
+struct tdxhost_round {
+	u64 id;
+	struct tdxhost_cpu_result *results;
+};
+
+int tdxhost_cpu_init(void);
+void tdxhost_cpu_exit(void);
+u64 tdxhost_round_id(void);
+int tdxhost_cpu_enable(u64 round, struct tdxhost_cpu_result *result);
+void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_round *round);
+void tdxhost_cpu_result(int cpu, struct tdxhost_cpu_result *result);
+bool tdxhost_cpu_enabled(int cpu);
+void tdxhost_cpus_count(struct tdxhost_status *status);
+u32 tdxhost_cpus_packages(void);
+unsigned int tdxhost_package_online(u32 package, unsigned int but);
+void tdxhost_cpu_log(const struct tdxhost_cpu_result *result);
+
+/* enable.c */
+int tdxhost_enable(u32 flags, struct tdxhost_enable *answer);
+int tdxhost_step_fail(struct tdxhost_step_result *result, u32 code, u32 cpu);
+int tdxhost_step_took(struct tdxhost_step_result *result, const struct tdxhost_call *call);
+int tdxhost_step_call(struct tdxhost_step_result *result, struct tdxhost_call *call);
+bool tdxhost_module_holds_memory(void);
+
+/* status.c */
+void tdxhost_status_reset(void);
+void tdxhost_status_device(struct device *dev);
+void tdxhost_status_pamt(u64 bytes);
+void tdxhost_status_running(bool running);
+void tdxhost_status_step(const struct tdxhost_step_result *result, bool begin);
+void tdxhost_status_progress(u64 done, u64 total);
+void tdxhost_status_module(u32 module_status, const struct tdxhost_step_result *result);
+void tdxhost_status_cpus_changed(void);
+void tdxhost_status_get(struct tdxhost_status *status);
+void tdxhost_steps_get(struct tdxhost_step_result *results, unsigned int nr);
+extern const struct attribute_group *tdxhost_attribute_groups[];
+
+/* metadata.c */
+
+/**
+ * struct tdxhost_metadata - what the TDX module says about itself
+ * @major: version
+ * @minor: likewise
+ * @update: likewise
+ * @build_date: yyyymmdd as a number, 0 where the TDX module does not tell
+ * @build_num: 0 where the TDX module does not tell
+ * @features0: TDX_FEATURES0
+ * @limits: for the layout of TDMRs
+ * @nr_cmrs: used entries of @cmrs
+ * @cmrs: convertible memory
+ */
+struct tdxhost_metadata {
+	u16 major;
+	u16 minor;
+	u16 update;
+	u32 build_date;
+	u16 build_num;
+	u64 features0;
+	struct tdmr_limits limits;
+	u32 nr_cmrs;
+	struct tdmr_range cmrs[32];
+};
+
+int tdxhost_metadata_read(struct tdxhost_step_result *result, struct tdxhost_metadata *metadata);
+
+/* memory.c */
+
+/**
+ * struct tdxhost_regions - a list of memory regions that grows
+ * @list: ascending, disjoint
+ * @nr: entries in use
+ * @room: entries allocated
+ */
+struct tdxhost_regions {
+	struct tdmr_region *list;
+	u32 nr;
+	u32 room;
+};
+
+/**
+ * struct tdxhost_map - what tdx_enable() has made of the machine's memory
+ * @metadata: what the TDX module says; @has_metadata tells whether it has said it
+ * @has_metadata: see there
+ * @outside: System RAM outside every CMR
+ * @tdx: TDX-usable memory
+ * @tdmrs: array of TDMRs, NULL before the layout is known
+ * @nr_tdmrs: how many
+ * @pamt_bytes: memory held for PAMTs
+ */
+struct tdxhost_map {
+	struct tdxhost_metadata metadata;
+	bool has_metadata;
+	struct tdxhost_regions outside;
+	struct tdxhost_regions tdx;
+	struct tdmr *tdmrs;
+	u32 nr_tdmrs;
+	u64 pamt_bytes;
+};
+
+/**
+ * struct tdxhost_ranges - a list of ranges for user space that grows
+ * @list: entries
+ * @nr: entries in use
+ * @room: entries allocated
+ */
+struct tdxhost_ranges {
+	struct tdxhost_range *list;
+	u32 nr;
+	u32 room;
+};
+
+int tdxhost_memory_init(void);
+void tdxhost_memory_exit(void);
+struct tdxhost_map *tdxhost_map_lock(void);
+void tdxhost_map_unlock(void);
+void tdxhost_map_forget_tdmrs(void);
+int tdxhost_ram_get(struct tdxhost_regions *ram);
+int tdxhost_region_add(struct tdxhost_regions *regions, u64 base, u64 size, int node);
+void tdxhost_regions_free(struct tdxhost_regions *regions);
+int tdxhost_memory_find(struct tdxhost_step_result *result);
+void tdxhost_memory_hold(bool hold);
+
+/* report.c */
+int tdxhost_ranges_get(struct tdxhost_ranges *ranges, u64 *pamt_bytes);
+void tdxhost_info_get(struct tdxhost_info *info);
+u32 tdxhost_host_code(void);
+
+/* pamt.c */
+int tdxhost_pamt_alloc(struct tdmr *tdmr);
+void tdxhost_pamt_free(struct tdmr *tdmr);
+
+/* direct */
+bool tdxhost_keys_pending(void);
+
+/* power.c */
+int tdxhost_power_init(void);
+void tdxhost_power_exit(void);
+
+/* platform.c */
+
+/**
+ * struct tdxhost_platform - what the processor and the firmware offer
+ * @code: why TDX can't be used here, TDXHOST_CODE_*
+ * @keyid_first: first private KeyID
+ * @nr_keyids: number of private KeyIDs, 0 without TDX
+ */
+struct tdxhost_platform {
+	u32 code;
+	u32 keyid_first;
+	u32 nr_keyids;
+};
+
+void tdxhost_platform_get(struct tdxhost_platform *platform);
+
+#endif /* TDXHOST_H */
