@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <string.h>
+
+#include "fault.h"
+#include "vtdx.h"
+
+static const char *const output_names[FAULT_OUTPUTS] = { "rcx", "rdx", "r8", "r9", "r10", "r11" };
+
+/* Order of output_names, as bits. */
+enum {
+	OUT_RCX = 1,
+	OUT_RDX = 2,
+	OUT_R8 = 4,
+	OUT_R9 = 8,
+	OUT_R10 = 16,
+};
+
+/*
+ * What leaves write to their outputs before they check anything (TDX module ABI
+ * specification, host-side interface functions): all ones or zeros.
+ */
+static const struct {
+	uint64_t leaf;
+	uint32_t zeros;
+	uint32_t ones;
+} cleared_outputs[] = {
+	{ 32, OUT_RDX | OUT_R9, 0 },				     /* TDH.SYS.INFO */
+	{ 33, OUT_RCX | OUT_RDX | OUT_R8 | OUT_R9 | OUT_R10, 0 },    /* TDH.SYS.INIT */
+	{ 34, OUT_R8, OUT_RDX },				     /* TDH.SYS.RD */
+	{ 35, OUT_RCX | OUT_RDX | OUT_R8, 0 },			     /* TDH.SYS.LP.INIT */
+	{ 36, OUT_RDX, 0 },					     /* TDH.SYS.TDMR.INIT */
+	{ 37, 0, OUT_R8 },					     /* TDH.SYS.RDALL */
+};
+
+/* A fault as it is being read: what may still be wrong with it. */
+struct parser {
+	struct fault *fault;
+	const struct platform *platform;
+	const struct seam_library *library;
+	bool answered;
+	uint64_t detail;
+	bool has_detail;
+};
+
+static bool parse_what(struct parser *p, const char *what)
+{
+	struct fault *fault = p->fault;
+
+	if (!strcmp(what, "VMXON")) {
+		fault->at = FAULT_AT_VMXON;
+		return true;
+	}
+	if (g_str_has_prefix(what, "RDMSR:")) {
+		fault->at = FAULT_AT_RDMSR;
+		return parse_u64(what + strlen("RDMSR:"), &fault->target);
+	}
+	fault->at = FAULT_AT_SEAMCALL;
+	fault->any = !strcmp(what, "SEAMCALL");
+	return fault->any || parse_leaf(p->library, what, &fault->target);
+}
+
+static bool parse_cpu_range(struct parser *p, const char *text)
+{
+	char **ends = g_strsplit(text, "-", 2);
+	uint64_t first = 0, last = 0;
+	bool ok = ends[0] && parse_u64(ends[0], &first) &&
+		  parse_u64(ends[1] ? ends[1] : ends[0], &last) && first <= last &&
+		  last < p->platform->lps;
+
+	for (uint64_t cpu = first; ok && cpu <= last; cpu++)
+		p->fault->cpus[cpu] = 1;
+	g_strfreev(ends);
+	return ok;
+}
+
+static bool parse_cpus(struct parser *p, const char *list)
+{
+	char **ranges = g_strsplit(list, ",", -1);
+	bool ok = ranges[0] != NULL;
+
+	if (!p->fault->cpus)
+		p->fault->cpus = g_new0(uint8_t, p->platform->lps);
+	for (char **range = ranges; ok && *range; range++)
+		ok = parse_cpu_range(p, *range);
+	g_strfreev(ranges);
+	return ok;
+}
+
+static bool set_answer(struct parser *p, enum fault_answer answer)
+{
+	bool first = !p->answered;
+
+	p->answered = true;
+	p->fault->answer = answer;
+	return first;
+}
+
+static bool parse_trap(struct parser *p, const char *trap)
+{
+	if (!strcmp(trap, "GP"))
+		return set_answer(p, FAULT_TRAP_GP);
+	return !strcmp(trap, "UD") && p->fault->at == FAULT_AT_SEAMCALL &&
+	       set_answer(p, FAULT_TRAP_UD);
+}
+
+static bool parse_output(struct parser *p, const char *key, const char *value)
+{
+	for (unsigned int i = 0; i < FAULT_OUTPUTS; i++)
+		if (!strcmp(key, output_names[i])) {
+			p->fault->has_output |= 1u << i;
+			return p->fault->at == FAULT_AT_SEAMCALL &&
+			       parse_u64(value, &p->fault->output[i]);
+		}
+	return false;
+}
+
+static bool parse_pair(struct parser *p, const char *key, const char *value)
+{
+	struct fault *fault = p->fault;
+
+	if (!strcmp(key, "cpu"))
+		return parse_cpus(p, value);
+	if (!strcmp(key, "call"))
+		return parse_u64(value, &fault->call) && fault->call;
+	if (!strcmp(key, "times"))
+		return parse_u64(value, &fault->times) && fault->times;
+	if (!strcmp(key, "status"))
+		return fault->at == FAULT_AT_SEAMCALL && set_answer(p, FAULT_STATUS) &&
+		       parse_status(value, &fault->value);
+	if (!strcmp(key, "value"))
+		return fault->at == FAULT_AT_RDMSR && set_answer(p, FAULT_VALUE) &&
+		       parse_u64(value, &fault->value);
+	if (!strcmp(key, "trap"))
+		return parse_trap(p, value);
+	if (!strcmp(key, "detail")) {
+		p->has_detail = true;
+		return parse_u64(value, &p->detail) && p->detail <= UINT32_MAX;
+	}
+	return parse_output(p, key, value);
+}
+
+static bool parse_word(struct parser *p, const char *word)
+{
+	char **pair = g_strsplit(word, "=", 2);
+	bool ok;
+
+	if (pair[1])
+		ok = parse_pair(p, pair[0], pair[1]);
+	else
+		ok = !strcmp(word, "vmfail") && p->fault->at != FAULT_AT_RDMSR &&
+		     set_answer(p, FAULT_VMFAIL);
+	g_strfreev(pair);
+	return ok;
+}
+
+/* Words that only make sense together. */
+static bool finish(struct parser *p, char **why)
+{
+	struct fault *fault = p->fault;
+
+	if (!p->answered) {
+		*why = g_strdup("says nothing to answer (status=, trap=, vmfail or value=)");
+		return false;
+	}
+	if ((p->has_detail || fault->has_output) && fault->answer != FAULT_STATUS) {
+		*why = g_strdup("detail= and registers go with status=");
+		return false;
+	}
+	if (p->has_detail)
+		fault->value = (fault->value & ~(uint64_t)UINT32_MAX) | p->detail;
+	return true;
+}
+
+/**
+ * fault_parse - read a fault
+ * @fault: the result
+ * @spec: WHAT [cpu=LIST] [call=N] [times=N] ANSWER
+ * @platform: for the number of CPUs
+ * @library: for names of leaves
+ * @why: what is wrong with it, to be freed
+ */
+bool fault_parse(struct fault *fault, const char *spec, const struct platform *platform,
+		 const struct seam_library *library, char **why)
+{
+	struct parser p = { .fault = fault, .platform = platform, .library = library };
+	char **words = g_strsplit_set(spec, " \t", -1);
+	bool first = true, ok = true;
+
+	for (char **word = words; ok && *word; word++) {
+		if (!**word)
+			continue;
+		ok = first ? parse_what(&p, *word) : parse_word(&p, *word);
+		if (!ok)
+			*why = g_strdup_printf("'%s' is not understood here", *word);
+		first = false;
+	}
+	g_strfreev(words);
+	return ok && finish(&p, why);
+}
+
+static bool matches(const struct fault *fault, enum fault_at at, uint64_t target, unsigned int cpu)
+{
+	return fault->at == at && (fault->any || fault->target == target) &&
+	       (!fault->cpus || fault->cpus[cpu]);
+}
+
+static bool strikes(struct fault *fault)
+{
+	uint64_t call = __atomic_add_fetch(&fault->calls, 1, __ATOMIC_RELAXED);
+	uint64_t first = MAX(fault->call, 1);
+
+	return call >= first && (!fault->times || call - first < fault->times);
+}
+
+/**
+ * fault_strike - find the fault that strikes an instruction
+ * @platform: the platform
+ * @at: instruction
+ * @target: leaf without version, or MSR
+ * @cpu: the vCPU
+ *
+ * Counts the call for every fault that it matches. Return: NULL for none.
+ */
+const struct fault *fault_strike(const struct platform *platform, enum fault_at at,
+				 uint64_t target, unsigned int cpu)
+{
+	const struct fault *struck = NULL;
+
+	for (guint i = 0; i < platform->faults->len; i++) {
+		struct fault *fault = &g_array_index(platform->faults, struct fault, i);
+
+		if (matches(fault, at, target, cpu) && strikes(fault) && !struck)
+			struck = fault;
+	}
+	return struck;
+}
+
+/**
+ * fault_outputs - registers after a leaf that a fault struck
+ * @fault: the fault, with a status
+ * @leaf: the leaf without version
+ * @regs: registers
+ */
+void fault_outputs(const struct fault *fault, uint64_t leaf, struct seam_regs *regs)
+{
+	uint64_t *const out[] = { &regs->rcx, &regs->rdx, &regs->r8,
+				  &regs->r9,  &regs->r10, &regs->r11 };
+	uint32_t zeros = 0, ones = 0;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cleared_outputs); i++)
+		if (cleared_outputs[i].leaf == leaf) {
+			zeros = cleared_outputs[i].zeros;
+			ones = cleared_outputs[i].ones;
+		}
+	regs->rax = fault->value;
+	for (unsigned int i = 0; i < FAULT_OUTPUTS; i++) {
+		if (fault->has_output & 1u << i)
+			*out[i] = fault->output[i];
+		else if (zeros & 1u << i)
+			*out[i] = 0;
+		else if (ones & 1u << i)
+			*out[i] = ~0ull;
+	}
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Finds the instructions that the platform answers, as QEMU translates them. */
+#include <string.h>
+
+#include "vtdx.h"
+
+/* Prefixes that belong to an opcode (SDM vol. 2, 3.1.1.1: 66, F3, NP). */
+enum prefix {
+	PREFIX_ANY,
+	PREFIX_NP,
+	PREFIX_66,
+	PREFIX_F3,
+};
+
+enum operand {
+	OPERAND_ANY,
+	OPERAND_MEMORY,
+};
+
+/**
+ * struct rule - an instruction to look for
+ * @map: opcode map
+ * @opcode: opcode
+ * @prefix: mandatory prefix
+ * @modrm_mask: bits of ModRM that belong to the opcode
+ * @modrm: their value
+ * @operand: what ModRM may name
+ * @handler: called before it executes
+ */
+struct rule {
+	uint8_t map;
+	uint8_t opcode;
+	uint8_t prefix;
+	uint8_t modrm_mask;
+	uint8_t modrm;
+	uint8_t operand;
+	qemu_vcpu_cb handler;
+};
+
+#define MODRM_REG(n) 0x38, (n) << 3
+#define MODRM_ALL(byte) 0xff, byte
+#define MODRM_NONE 0, 0
+
+static const struct rule rules[] = {
+	{ INSN_MAP_0F, 0x01, PREFIX_66, MODRM_ALL(0xcf), OPERAND_ANY, on_seamcall },
+	{ INSN_MAP_0F, 0xc7, PREFIX_F3, MODRM_REG(6), OPERAND_MEMORY, on_vmxon },
+	{ INSN_MAP_0F, 0x01, PREFIX_NP, MODRM_ALL(0xc4), OPERAND_ANY, on_vmxoff },
+	{ INSN_MAP_0F, 0x22, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_to_cr },
+	{ INSN_MAP_0F, 0x20, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_from_cr },
+	{ INSN_MAP_0F, 0x32, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_rdmsr },
+	{ INSN_MAP_0F, 0x30, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_wrmsr },
+	{ INSN_MAP_0F, 0xa2, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_cpuid },
+	{ INSN_MAP_0F38, 0xf8, PREFIX_66, MODRM_NONE, OPERAND_MEMORY, on_movdir64b },
+};
+
+static bool prefix_fits(const struct rule *rule, const struct insn *insn)
+{
+	switch (rule->prefix) {
+	case PREFIX_NP:
+		return !insn->opsize && !insn->rep;
+	case PREFIX_66:
+		return insn->opsize && !insn->rep;
+	case PREFIX_F3:
+		return insn->rep == 0xf3;
+	}
+	return true;
+}
+
+/* REX.R makes CR12 of CR4, which does not exist. */
+static bool modrm_fits(const struct rule *rule, const struct insn *insn)
+{
+	if ((insn->modrm & rule->modrm_mask) != rule->modrm)
+		return false;
+	if (rule->handler == on_mov_to_cr || rule->handler == on_mov_from_cr)
+		return insn->reg == 4;
+	return rule->operand != OPERAND_MEMORY || insn->mod != 3;
+}
+
+static const struct rule *rule_for(const struct insn *insn)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(rules); i++) {
+		const struct rule *rule = &rules[i];
+
+		if (rule->map == insn->map && rule->opcode == insn->opcode &&
+		    prefix_fits(rule, insn) && modrm_fits(rule, insn))
+			return rule;
+	}
+	return NULL;
+}
+
+/*
+ * TCG stops reading an instruction that it finds illegal, so the rest of it comes
+ * from memory.
+ */
+static bool decode(struct insn *insn, uint64_t va, const uint8_t *data, size_t nr)
+{
+	uint8_t bytes[INSN_MAX_BYTES];
+	GByteArray *buf;
+	bool ok;
+
+	if (insn_decode(insn, va, data, nr))
+		return true;
+	if (nr < 3 || !memchr(data, 0x0f, nr))
+		return false;
+	buf = g_byte_array_new();
+	ok = qemu_plugin_read_memory_vaddr(va, buf, MIN(sizeof(bytes), 0x1000 - (va & 0xfff)));
+	if (ok) {
+		nr = buf->len;
+		memcpy(bytes, buf->data, nr);
+	}
+	g_byte_array_free(buf, TRUE);
+	return ok && insn_decode(insn, va, bytes, nr);
+}
+
+/* Sites are kept for good and shared: code is translated again and again. */
+static struct site *site_for(struct vtdx *vtdx, const struct insn *insn)
+{
+	struct site key = { .insn = *insn };
+	struct site *site;
+
+	g_mutex_lock(&vtdx->lock);
+	site = g_hash_table_lookup(vtdx->sites, &key);
+	if (!site) {
+		site = g_new0(struct site, 1);
+		site->vtdx = vtdx;
+		site->insn = *insn;
+		g_hash_table_add(vtdx->sites, site);
+	}
+	g_mutex_unlock(&vtdx->lock);
+	return site;
+}
+
+/* An IRETQ of the kernel half, for vcpu_resume_flags(). */
+static bool is_kernel_iretq(const struct insn *insn)
+{
+	return insn->map == INSN_MAP_ONE && insn->opcode == 0xcf && insn->rex == 0x48 &&
+	       insn->len == 2 && (int64_t)insn->va < 0;
+}
+
+static void watch_after_cpuid(struct qemu_plugin_tb *tb, size_t next, struct site *site)
+{
+	struct vtdx *vtdx = site->vtdx;
+
+	if (next < qemu_plugin_tb_n_insns(tb)) {
+		qemu_plugin_register_vcpu_insn_exec_cb(qemu_plugin_tb_get_insn(tb, next),
+						       on_after_cpuid, QEMU_CB_RW_REGS, site);
+		return;
+	}
+	g_mutex_lock(&vtdx->lock);
+	g_hash_table_insert(vtdx->after_cpuid, GSIZE_TO_POINTER(site_next(site)), site);
+	g_mutex_unlock(&vtdx->lock);
+}
+
+static void translate_insn(struct vtdx *vtdx, struct qemu_plugin_tb *tb, size_t i)
+{
+	struct qemu_plugin_insn *handle = qemu_plugin_tb_get_insn(tb, i);
+	uint8_t data[INSN_MAX_BYTES];
+	size_t nr = qemu_plugin_insn_data(handle, data, sizeof(data));
+	const struct rule *rule;
+	struct site *site;
+	struct insn insn;
+
+	if (!decode(&insn, qemu_plugin_insn_vaddr(handle), data, nr))
+		return;
+	if (is_kernel_iretq(&insn))
+		__atomic_store_n(&vtdx->iretq_va, insn.va, __ATOMIC_RELAXED);
+	rule = rule_for(&insn);
+	if (!rule)
+		return;
+	site = site_for(vtdx, &insn);
+	qemu_plugin_register_vcpu_insn_exec_cb(handle, rule->handler, QEMU_CB_RW_REGS_PC, site);
+	if (rule->handler == on_cpuid)
+		watch_after_cpuid(tb, i + 1, site);
+}
+
+/* A CPUID may have ended the block before. */
+static void translate_first(struct vtdx *vtdx, struct qemu_plugin_insn *first)
+{
+	struct site *site;
+
+	g_mutex_lock(&vtdx->lock);
+	site = g_hash_table_lookup(vtdx->after_cpuid,
+				   GSIZE_TO_POINTER(qemu_plugin_insn_vaddr(first)));
+	g_mutex_unlock(&vtdx->lock);
+	if (site)
+		qemu_plugin_register_vcpu_insn_exec_cb(first, on_after_cpuid, QEMU_CB_RW_REGS,
+						       site);
+}
+
+/**
+ * translate_tb - called by QEMU for each block that it translates
+ * @tb: the block
+ * @userdata: the platform
+ */
+void translate_tb(struct qemu_plugin_tb *tb, void *userdata)
+{
+	struct vtdx *vtdx = userdata;
+	size_t nr = qemu_plugin_tb_n_insns(tb);
+
+	if (nr)
+		translate_first(vtdx, qemu_plugin_tb_get_insn(tb, 0));
+	for (size_t i = 0; i < nr; i++)
+		translate_insn(vtdx, tb, i);
+}

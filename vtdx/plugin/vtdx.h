@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The virtual TDX platform: state, and what its parts offer each other.
+ *
+ * Threads: QEMU runs each vCPU on a thread of its own. A struct vcpu is touched
+ * by its own thread alone, but for @msr, which is read and written as atomics.
+ * Everything else that changes has a lock or is atomic. qemu_plugin_set_pc()
+ * leaves a callback by longjmp(): nothing that needs freeing or unlocking may be
+ * held when a vcpu_resume*() or vcpu_raise_gp() is called.
+ */
+#ifndef VTDX_VTDX_H
+#define VTDX_VTDX_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../seam/seam.h"
+#include "insn.h"
+#include "platform.h"
+#include "qemu_api.h"
+
+struct witness;
+
+/* General purpose registers, as ModRM numbers them. */
+enum {
+	GPR_RAX,
+	GPR_RCX,
+	GPR_RDX,
+	GPR_RBX,
+	GPR_RSP,
+	GPR_RBP,
+	GPR_RSI,
+	GPR_RDI,
+	GPR_R8,
+	GPR_R9,
+	GPR_R10,
+	GPR_R11,
+	GPR_R12,
+	GPR_R13,
+	GPR_R14,
+	GPR_R15,
+	REG_EFLAGS,
+	REG_CS,
+	REG_SS,
+	REG_FS_BASE,
+	REG_GS_BASE,
+	REG_CR0,
+	REG_CR4,
+	NR_REGS,
+};
+
+#define X86_CR0_PG (1ull << 31)
+#define X86_CR4_VMXE (1ull << 13)
+#define X86_EFLAGS_CF 0x001ull
+#define X86_EFLAGS_ZF 0x040ull
+/* CF, PF, AF, ZF, SF, OF */
+#define X86_EFLAGS_ARITH 0x8d5ull
+#define X86_EFLAGS_FIXED 0x002ull
+#define X86_EFLAGS_NT 0x4000ull
+
+/**
+ * struct vcpu - one logical processor
+ * @index: QEMU's number of it, which is Linux's
+ * @regs: QEMU's register handles
+ * @buf: scratch for the plugin interface, so that nothing has to be freed
+ * @vmxe: CR4.VMXE, which TCG does not know
+ * @vmx: in VMX operation
+ * @vmxon_pa: VMXON region
+ * @leaf: RAX of the SEAMCALL under way
+ * @debt_ns: modelled time that was not slept yet
+ * @cpuid_at: address after the CPUID under way, 0 for none
+ * @cpuid_leaf: its leaf
+ * @cpuid_subleaf: its sub-leaf
+ * @msr: values of the platform's MSRs, in the order of its table
+ */
+struct vcpu {
+	unsigned int index;
+	struct qemu_plugin_register *regs[NR_REGS];
+	GByteArray *buf;
+	bool vmxe;
+	bool vmx;
+	uint64_t vmxon_pa;
+	uint64_t leaf;
+	int64_t debt_ns;
+	uint64_t cpuid_at;
+	uint32_t cpuid_leaf;
+	uint32_t cpuid_subleaf;
+	uint64_t *msr;
+};
+
+/**
+ * struct seam_library - the seam ABI, looked up in a library
+ */
+struct seam_library {
+	void *handle;
+	uint32_t (*abi_version)(void);
+	struct seam *(*create)(const struct seam_config *config, const struct seam_ops *ops,
+			       void *opaque);
+	int (*call)(struct seam *seam, uint32_t lp, struct seam_regs *regs);
+	const char *(*leaf_name)(uint64_t rax);
+	const char *(*status_name)(uint64_t status);
+};
+
+/**
+ * struct vtdx - everything
+ * @platform: what the platform file says
+ * @seam_library: where SEAMCALL goes
+ * @seam: the TDX module
+ * @witness: the log, or NULL
+ * @vcpus: logical processors
+ * @nr_vcpus: how many
+ * @lock: protects @sites and @after_cpuid
+ * @sites: every instruction of interest that was ever translated (struct site)
+ * @after_cpuid: address after a CPUID that ended its translation block -> its site
+ * @iretq_va: where the guest kernel has an IRETQ, 0 for not seen yet
+ */
+struct vtdx {
+	struct platform *platform;
+	struct seam_library seam_library;
+	struct seam *seam;
+	struct witness *witness;
+	struct vcpu *vcpus;
+	unsigned int nr_vcpus;
+	GMutex lock;
+	GHashTable *sites;
+	GHashTable *after_cpuid;
+	uint64_t iretq_va;
+};
+
+/**
+ * struct site - an instruction that the platform answers, at its address
+ * @vtdx: the platform
+ * @insn: the instruction
+ */
+struct site {
+	struct vtdx *vtdx;
+	struct insn insn;
+};
+
+static inline struct vcpu *site_vcpu(const struct site *site, unsigned int index)
+{
+	return &site->vtdx->vcpus[index];
+}
+
+static inline uint64_t site_next(const struct site *site)
+{
+	return site->insn.va + site->insn.len;
+}
+
+/* vcpu.c: registers, memory and control flow of the running vCPU. */
+void vcpu_init(struct vcpu *vcpu);
+uint64_t vcpu_read(struct vcpu *vcpu, unsigned int reg);
+void vcpu_write(struct vcpu *vcpu, unsigned int reg, uint64_t value);
+bool vcpu_is_kernel(struct vcpu *vcpu);
+uint64_t vcpu_address(struct vcpu *vcpu, const struct insn *insn);
+bool vcpu_read_va(struct vcpu *vcpu, uint64_t va, void *data, size_t bytes);
+bool vcpu_write_va(struct vcpu *vcpu, uint64_t va, const void *data, size_t bytes);
+size_t vcpu_fetch(struct vcpu *vcpu, uint64_t va, uint8_t *bytes, size_t nr);
+bool vcpu_read_pa(struct vcpu *vcpu, uint64_t pa, void *data, uint64_t bytes);
+bool vcpu_write_pa(struct vcpu *vcpu, uint64_t pa, const void *data, uint64_t bytes);
+
+/* flow.c: how an instruction that the platform answered ends. */
+void vcpu_resume(uint64_t va) __attribute__((noreturn));
+void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags)
+	__attribute__((noreturn));
+void vcpu_raise_gp(const struct site *site) __attribute__((noreturn));
+void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, void *userdata);
+
+/* translate.c: finds the instructions. */
+void translate_tb(struct qemu_plugin_tb *tb, void *userdata);
+
+/* Handlers: one for each instruction. */
+void on_seamcall(unsigned int index, void *userdata);
+void on_vmxon(unsigned int index, void *userdata);
+void on_vmxoff(unsigned int index, void *userdata);
+void on_mov_to_cr(unsigned int index, void *userdata);
+void on_mov_from_cr(unsigned int index, void *userdata);
+void on_rdmsr(unsigned int index, void *userdata);
+void on_wrmsr(unsigned int index, void *userdata);
+void on_cpuid(unsigned int index, void *userdata);
+void on_after_cpuid(unsigned int index, void *userdata);
+void on_movdir64b(unsigned int index, void *userdata);
+
+/* vmx.c */
+void vmx_check_reset(struct vcpu *vcpu);
+
+/* msr.c */
+void msr_init(struct vtdx *vtdx);
+bool msr_read(struct vtdx *vtdx, unsigned int lp, uint32_t msr, uint64_t *value);
+
+/* cpuid.c */
+uint32_t cpuid_signature(const struct platform *platform);
+void cpuid_module(struct vtdx *vtdx, unsigned int lp, uint32_t leaf, uint32_t subleaf,
+		  uint32_t *regs);
+
+/* call.c */
+bool seam_library_open(struct seam_library *library, const char *path);
+bool seam_start(struct vtdx *vtdx);
+
+#endif /* VTDX_VTDX_H */
