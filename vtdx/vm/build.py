@@ -65,35 +65,40 @@ def _compiler_id() -> str:
 
 def driver(kernel: Kernel, make_args: str = "") -> Path:
     """tdxhost.ko for a kernel; ``make_args`` go to make (W=1, for example)."""
+    return module(kernel, "kmod", "tdxhost", make_args)
+
+
+def module(kernel: Kernel, folder: str, name: str, make_args: str = "") -> Path:
+    """``name``.ko for a kernel, built from a folder of the project without a warning."""
     if kernel.headers is None:
         raise SetupFailed(
-            f"There are no headers to build the driver for {kernel.image} with.",
+            f"There are no headers to build {name}.ko for {kernel.image} with.",
             "Name a bzImage in its build tree, or take --no-driver.",
         )
-    files = sources("kmod")
+    files = sources(folder)
 
     def make(into: Path) -> None:
-        _in_scratch(kernel, files, make_args, into)
+        with _scratch(kernel.toolroot and kernel.toolroot / "var/tmp") as scratch:
+            _copy(files, scratch)
+            output = _make_module(kernel, scratch / folder, f"{make_args} modules")
+            if "warning:" in output:
+                raise SetupFailed(f"{name}.ko does not build cleanly:\n{output.strip()}")
+            shutil.copy(scratch / folder / f"{name}.ko", into)
 
     key = cache.key_of_files(files, PROJECT, kernel.release, str(kernel.headers), make_args)
-    return cache.entry("driver", key, make, f"building the driver for {kernel.release}")
+    return cache.entry("module", key, make, f"building {name}.ko for {kernel.release}")
 
 
-def _in_scratch(kernel: Kernel, files: list[Path], make_args: str, into: Path) -> None:
-    base = (kernel.toolroot / "var/tmp") if kernel.toolroot else None
-    with _scratch(base) as scratch:
-        _copy(files, scratch)
-        source = scratch / "kmod"
-        if kernel.toolroot:
-            inside = Path("/") / source.relative_to(kernel.toolroot)
-            script = f"make -s -C {inside} KDIR={kernel.headers} {make_args}"
-            output = roots.chroot(kernel.toolroot, script, "building the driver")
-        else:
-            command = ["make", "-s", "-C", str(source), f"KDIR={kernel.headers}"]
-            output = roots.run_logged([*command, *make_args.split()], "building the driver")
-        if "warning:" in output:
-            raise SetupFailed(f"The driver does not build cleanly:\n{output.strip()}")
-        shutil.copy(source / "tdxhost.ko", into)
+def _make_module(kernel: Kernel, source: Path, make_args: str) -> str:
+    """Run the kernel's make on a module's folder, in the kernel's own root."""
+    what = f"building in {source.name}"
+    if kernel.toolroot is None:
+        command = ["make", "-s", "-C", str(kernel.headers), f"M={source}", *make_args.split()]
+        return roots.run_logged(command, what)
+    inside = Path("/") / source.relative_to(kernel.toolroot)
+    return roots.chroot(
+        kernel.toolroot, f"make -s -C {kernel.headers} M={inside} {make_args}", what
+    )
 
 
 class _scratch:  # noqa: N801
