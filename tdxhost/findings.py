@@ -57,7 +57,7 @@ TRAPS = {
 #: Finding to what happened and what to do. {leaf} and {trap} are filled in.
 TEXTS: Mapping[Code, tuple[str, str]] = {
     Code.NO_MODULE: (
-        "no TDX module is loaded: {leaf} answered VMfailInvalid",
+        "the TDX module is not loaded: {leaf} answered VMfailInvalid",
         BIOS_LOADER,
     ),
     Code.TRAP: ("{leaf} faulted with {trap}", REPORT_CPU),

@@ -128,6 +128,7 @@ CONVERT: Mapping[str, Callable[[int], Any]] = {
     "kind": RangeKind,
     "cpu": _or_none,
     "node": _or_none,
+    "package": _or_none,
     "tdmr": _or_none,
 }
 
@@ -227,7 +228,7 @@ class CpuResult(Record):
     """What enabling one CPU came to."""
 
     cpu: int
-    package: int
+    package: int | None
     apic_id: int
     node: int | None
     state: CpuState

@@ -32,7 +32,7 @@ NOTHING = "-"
 
 def state_blocks(judge: Judge, state: State) -> list[Block]:
     """A summary line, CPUs by package, steps."""
-    blocks: list[Block] = [summary(state), "", *cpu_blocks(judge, state.cpus)]
+    blocks: list[Block] = [summary(state), *cpu_blocks(judge, state.cpus)]
     steps = [step for step in state.steps if step.runs]
     if steps:
         rows = tuple(_step_row(judge, step) for step in steps)
@@ -58,7 +58,7 @@ def summary(state: State) -> str:
 def cpus_summary(cpus: Sequence[CpuResult]) -> str:
     """How many of the CPUs are enabled, failed, offline."""
     enabled = _in_state(cpus, CpuState.ENABLED)
-    packages = len({cpu.package for cpu in cpus})
+    packages = len({cpu.package for cpu in cpus} - {None})
     text = f"{enabled} of {count(len(cpus), 'CPU')} enabled in {count(packages, 'package')}"
     for state in (CpuState.FAILED, CpuState.OFFLINE):
         if number := _in_state(cpus, state):
@@ -71,17 +71,16 @@ def _in_state(cpus: Iterable[CpuResult], state: CpuState) -> int:
 
 
 def cpu_blocks(judge: Judge, cpus: Sequence[CpuResult]) -> list[Block]:
-    """A table for each package."""
+    """A blank line and a table for each package."""
     blocks: list[Block] = []
-    by_package = sorted(cpus, key=lambda cpu: (cpu.package, cpu.cpu))
+    by_package = sorted(cpus, key=lambda cpu: (cpu.package is None, cpu.package, cpu.cpu))
     for package, group in groupby(by_package, key=lambda cpu: cpu.package):
         members = list(group)
         enabled = _in_state(members, CpuState.ENABLED)
-        title = f"Package {package}: {enabled} of {count(len(members), 'CPU')} enabled"
+        name = "Package unknown" if package is None else f"Package {package}"
+        title = f"{name}: {enabled} of {count(len(members), 'CPU')} enabled"
         rows = tuple(_cpu_row(judge, cpu) for cpu in members)
-        blocks += (
-            ["", Table(title, CPU_COLUMNS, rows)] if blocks else [Table(title, CPU_COLUMNS, rows)]
-        )
+        blocks += ["", Table(title, CPU_COLUMNS, rows)]
     return blocks
 
 
@@ -126,4 +125,4 @@ def _step_row(judge: Judge, step: StepResult) -> Row:
 def cpu_enable_blocks(judge: Judge, info: Info, cpus: Sequence[CpuResult]) -> list[Block]:
     """The result of cpu-enable."""
     line = f"{cpus_summary(cpus)}; provider {info.provider.label}"
-    return [line, "", *cpu_blocks(judge, cpus)]
+    return [line, *cpu_blocks(judge, cpus)]

@@ -145,6 +145,17 @@ def test_a_trap_gives_no_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["trap"] == 6
 
 
+def test_cpus_that_were_never_online_have_no_package(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = [replace(untried_cpu(number), package=None, node=None) for number in (2, 3)]
+    driver = FakeDriver(cpus=(cpu(0), cpu(1), *lost))
+    status.run(context(driver))
+    shown = capsys.readouterr().out
+    assert "2 of 4 CPUs enabled in 1 package" in shown
+    assert "Package unknown: 0 of 2 CPUs enabled" in shown
+    status.run(context(driver, "json"))
+    assert _json(capsys)["cpus"][3]["package"] is None
+
+
 def test_yaml_says_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     status.run(context(ONE_FAILED, "json"))
     as_json = _json(capsys)

@@ -70,7 +70,7 @@ def test_a_module_that_is_absent_everywhere_exits_with_3_and_one_message(answere
     verdict = judge_state(JUDGE, _state(cpus, _failed(answered, about=0)))
     assert verdict.exit_code is ExitCode.ABSENT
     assert [found.message for found in verdict.findings] == [
-        "no TDX module is loaded: TDH.SYS.INIT answered VMfailInvalid"
+        "the TDX module is not loaded: TDH.SYS.INIT answered VMfailInvalid"
     ]
     assert "SEAM loader" in verdict.findings[0].hint
 
@@ -80,7 +80,7 @@ def test_a_module_that_one_cpu_misses_is_that_cpus_failure(answered: Code) -> No
     lost = failed_cpu(3, code=Code.NO_MODULE)
     verdict = judge_state(JUDGE, _state((*HEALTHY[:3], lost), _failed(answered, about=3)))
     assert verdict.exit_code is ExitCode.FAILED
-    assert verdict.findings[0].message.startswith("CPU 3: no TDX module is loaded")
+    assert verdict.findings[0].message.startswith("CPU 3: the TDX module is not loaded")
 
 
 def test_an_earlier_failure_says_what_it_was_and_how_to_go_on() -> None:
