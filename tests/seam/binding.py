@@ -85,8 +85,9 @@ class _Ops:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self.errors: list[BaseException] = []
         self._callbacks = {
-            name: ffi.callback(signature, getattr(self, "_" + name))
+            name: ffi.callback(signature, getattr(self, "_" + name), onerror=self._keep)
             for name, signature in (
                 ("read_pa", "int(void *, uint64_t, void *, uint64_t)"),
                 ("write_pa", "int(void *, uint64_t, const void *, uint64_t)"),
@@ -100,6 +101,10 @@ class _Ops:
         }
         size = ffi.sizeof("struct seam_ops")
         self.table = ffi.new("struct seam_ops *", {"size": size, **self._callbacks})
+
+    def _keep(self, _kind: Any, error: BaseException, _traceback: Any) -> None:
+        """C can't pass an exception on: Module.call() raises it."""
+        self.errors.append(error)
 
     def _read_pa(self, _opaque: Any, pa: int, buf: Any, size: int) -> int:
         data = self._platform.read_pa(pa, size)
@@ -151,6 +156,8 @@ class Module:
         """One SEAMCALL: how the instruction ended, and all registers after it."""
         regs = ffi.new("struct seam_regs *", registers)
         result = int(self._lib.seam_call(self._handle, lp, regs))
+        if self._ops.errors:
+            raise self._ops.errors.pop()
         return result, {name: int(getattr(regs, name)) for name in REGISTERS}
 
     def reload(self, keep_handoff: bool) -> None:
