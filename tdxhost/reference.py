@@ -2,10 +2,12 @@
 """Loads the reference tables in data/."""
 
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from tdxhost.errors import BadData
+
+DATA = Path(__file__).parent / "data"
 
 
 def load(name: str) -> Mapping[str, Any]:
@@ -14,7 +16,7 @@ def load(name: str) -> Mapping[str, Any]:
 
     # libyaml is ten times as fast, and not everywhere.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("tdxhost").joinpath("data", f"{name}.yaml").read_text(encoding="utf-8")
+    text = (DATA / f"{name}.yaml").read_text(encoding="utf-8")
     content = yaml.load(text, Loader=loader)
     if not isinstance(content, dict):
         raise BadData(f"data/{name}.yaml", "top level", "is no mapping")

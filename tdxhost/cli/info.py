@@ -46,7 +46,8 @@ def run(context: Context) -> ExitCode:
 
 
 def _blocks(info: Info, table: FieldTable, metadata: Metadata, *, whole: bool) -> list[Block]:
-    blocks: list[Block] = [_summary(info)]
+    machine = f"{count(info.nr_cpus, 'CPU')} in {count(info.nr_packages, 'package')}"
+    blocks: list[Block] = [_summary(info), f"{machine}; provider {info.provider.label}"]
     if info.has_keyids:
         last = info.keyid_first + info.nr_keyids - 1
         blocks.append(
@@ -66,11 +67,10 @@ def _blocks(info: Info, table: FieldTable, metadata: Metadata, *, whole: bool) -
 
 
 def _summary(info: Info) -> str:
-    version = f"TDX module {info.module_version}" if info.has_module else "TDX module unknown"
-    if info.has_module:
-        version += f", built {build_date(info.module_build_date)}, build {info.module_build_num}"
-    machine = f"{count(info.nr_cpus, 'CPU')} in {count(info.nr_packages, 'package')}"
-    return f"{version}; {machine}; provider {info.provider.label}"
+    if not info.has_module:
+        return "TDX module: not known yet"
+    built = build_date(info.module_build_date)
+    return f"TDX module {info.module_version}, built {built}, build {info.module_build_num}"
 
 
 def _row(reading: Reading, *, whole: bool) -> Row:
@@ -82,7 +82,7 @@ def _row(reading: Reading, *, whole: bool) -> Row:
             values.pop()
     shown = [f"{value:#x}" for value in values]
     if not whole and len(shown) > 1:
-        shown = [shown[0], f"(+{len(shown) - 1}, see -v)"]
+        shown = [shown[0], f"(+{len(shown) - 1})"]
     elif len(values) == 1 and reading.field.size < 8:
         shown.append(f"({values[0]})")
     return Row((name, " ".join(shown), reading.field.meaning))

@@ -32,7 +32,7 @@ NOTHING = "-"
 
 def state_blocks(judge: Judge, state: State) -> list[Block]:
     """A summary line, CPUs by package, steps."""
-    blocks: list[Block] = [summary(state), *cpu_blocks(judge, state.cpus)]
+    blocks: list[Block] = [summary(state), versions(state.info), *cpu_blocks(judge, state.cpus)]
     steps = [step for step in state.steps if step.runs]
     if steps:
         rows = tuple(_step_row(judge, step) for step in steps)
@@ -43,16 +43,18 @@ def state_blocks(judge: Judge, state: State) -> list[Block]:
 def summary(state: State) -> str:
     """The one line that says how it stands."""
     module = state.module
-    parts = [f"TDX {module.module_status.label}"]
+    stands = f"TDX {module.module_status.label}"
     if module.module_status is ModuleStatus.ERROR:
-        parts[0] += f" at step {module.step.label}"
+        stands += f" at step {module.step.label}"
     elif state.status.running:
-        parts[0] += f", step {state.status.step.label} under way"
-    parts.append(cpus_summary(state.cpus))
-    if version := state.info.module_version:
-        parts.append(f"TDX module {version}")
-    parts.append(f"provider {state.info.provider.label}")
-    return "; ".join(parts)
+        stands += f", step {state.status.step.label} under way"
+    return f"{stands}; {cpus_summary(state.cpus)}"
+
+
+def versions(info: Info) -> str:
+    """What was talked to."""
+    module = f"TDX module {info.module_version}; " if info.has_module else ""
+    return f"{module}provider {info.provider.label}"
 
 
 def cpus_summary(cpus: Sequence[CpuResult]) -> str:
@@ -124,5 +126,4 @@ def _step_row(judge: Judge, step: StepResult) -> Row:
 
 def cpu_enable_blocks(judge: Judge, info: Info, cpus: Sequence[CpuResult]) -> list[Block]:
     """The result of cpu-enable."""
-    line = f"{cpus_summary(cpus)}; provider {info.provider.label}"
-    return [line, *cpu_blocks(judge, cpus)]
+    return [cpus_summary(cpus), versions(info), *cpu_blocks(judge, cpus)]
