@@ -369,12 +369,12 @@ void on_seamcall(unsigned int index, void *userdata)
 	read_regs(vcpu, &in);
 	out = in;
 	ending = answer(site->vtdx, vcpu, &in, &out);
-	if (ending == ENDING_UD)
-		return;
 	if (ending == ENDING_GP)
-		vcpu_raise_gp(site);
+		vcpu_raise_gp(vcpu, site);
+	if (ending == ENDING_GP || ending == ENDING_UD)
+		return;
 	if (ending == ENDING_DONE)
 		write_regs(vcpu, &in, &out);
-	vcpu_resume_flags(site->vtdx, vcpu, site_next(site),
+	vcpu_resume_flags(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn),
 			  ending == ENDING_DONE ? 0 : X86_EFLAGS_CF);
 }

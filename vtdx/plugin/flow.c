@@ -40,11 +40,13 @@ struct iretq_frame {
 
 /**
  * vcpu_resume - go on at an address, with the flags as they are
- * @va: the address
+ * @vcpu: the running vCPU
+ * @va: the linear address; QEMU wants it as an offset into CS, which has a base
+ *	other than 0 in real mode, where CPUs start
  */
-void vcpu_resume(uint64_t va)
+void vcpu_resume(struct vcpu *vcpu, uint64_t va)
 {
-	qemu_plugin_set_pc(va);
+	qemu_plugin_set_pc(va - vcpu_cs_base(vcpu));
 }
 
 static bool iretq_still_there(struct vcpu *vcpu, uint64_t va)
@@ -157,11 +159,16 @@ void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64
 
 /**
  * vcpu_raise_gp - end an instruction with #GP(0)
+ * @vcpu: the running vCPU
  * @site: the instruction
+ *
+ * Returns where it can't be done: without paging no address is refused. The
+ * instruction is then QEMU's.
  */
-void vcpu_raise_gp(const struct site *site)
+void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site)
 {
-	qemu_plugin_set_pc(site->insn.va ^ GP_TAG);
+	if (vcpu_read(vcpu, REG_CR0) & X86_CR0_PG)
+		qemu_plugin_set_pc(vcpu_here(vcpu, &site->insn) ^ GP_TAG);
 }
 
 static bool has_gp_tag(uint64_t va)

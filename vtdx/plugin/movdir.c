@@ -25,10 +25,12 @@ void on_movdir64b(unsigned int index, void *userdata)
 	to = vcpu_read(vcpu, site->insn.reg);
 	if (site->insn.addr32)
 		to = (uint32_t)to;
-	if (to % MOVDIR64B_BYTES)
-		vcpu_raise_gp(site);
+	if (to % MOVDIR64B_BYTES) {
+		vcpu_raise_gp(vcpu, site);
+		return;
+	}
 	if (!vcpu_read_va(vcpu, vcpu_address(vcpu, &site->insn), data, sizeof(data)) ||
 	    !vcpu_write_va(vcpu, to, data, sizeof(data)))
 		return;
-	vcpu_resume(site_next(site));
+	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
 }

@@ -107,7 +107,7 @@ static void return_value(const struct site *site, struct vcpu *vcpu, uint64_t va
 {
 	vcpu_write(vcpu, GPR_RAX, (uint32_t)value);
 	vcpu_write(vcpu, GPR_RDX, value >> 32);
-	vcpu_resume(site_next(site));
+	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
 }
 
 /**
@@ -138,8 +138,9 @@ void on_rdmsr(unsigned int index, void *userdata)
 	}
 	witness_msr(vtdx->witness, index, false, msr, value, gp);
 	if (gp)
-		vcpu_raise_gp(site);
-	return_value(site, vcpu, value);
+		vcpu_raise_gp(vcpu, site);
+	else
+		return_value(site, vcpu, value);
 }
 
 static bool is_locked(struct vtdx *vtdx, unsigned int lp, uint32_t lock_msr, uint64_t lock_bits)
@@ -191,5 +192,5 @@ void on_wrmsr(unsigned int index, void *userdata)
 	ok = msr_write(vtdx, index, msr, line, value);
 	witness_msr(vtdx->witness, index, true, msr, value, !ok);
 	if (!ok)
-		vcpu_raise_gp(site);
+		vcpu_raise_gp(vcpu, site);
 }

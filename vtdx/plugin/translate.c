@@ -147,7 +147,7 @@ static void watch_after_cpuid(struct qemu_plugin_tb *tb, size_t next, struct sit
 		return;
 	}
 	g_mutex_lock(&vtdx->lock);
-	g_hash_table_insert(vtdx->after_cpuid, GSIZE_TO_POINTER(site_next(site)), site);
+	g_hash_table_insert(vtdx->after_cpuid, GSIZE_TO_POINTER(site->insn.va + site->insn.len), site);
 	g_mutex_unlock(&vtdx->lock);
 }
 

@@ -6,7 +6,7 @@
 /* QEMU's names, in the order of NR_REGS. */
 static const char *const reg_names[NR_REGS] = {
 	"rax", "rcx", "rdx", "rbx", "rsp", "rbp",    "rsi", "rdi", "r8",      "r9",	 "r10", "r11",
-	"r12", "r13", "r14", "r15", "eflags", "cs", "ss",  "fs_base", "gs_base", "cr0", "cr4",
+	"r12", "r13", "r14", "r15", "rip", "eflags", "cs", "ss", "fs_base", "gs_base", "cr0", "cr4",
 };
 
 /**
@@ -69,6 +69,43 @@ bool vcpu_is_kernel(struct vcpu *vcpu)
 }
 
 /**
+ * vcpu_cs_base - base of the code segment
+ * @vcpu: the running vCPU
+ *
+ * Not 0 in real mode, where CPUs start; everywhere else it is taken to be 0, as
+ * kernels have it.
+ */
+uint64_t vcpu_cs_base(struct vcpu *vcpu)
+{
+	return vcpu_read(vcpu, REG_CR0) & X86_CR0_PE ? 0 : vcpu_read(vcpu, REG_CS) << 4;
+}
+
+/**
+ * vcpu_here - linear address of the instruction that runs
+ * @vcpu: the running vCPU
+ * @insn: the instruction as it was translated, maybe elsewhere
+ *
+ * QEMU keeps RIP up to date at the start of a translation block, which is at most a
+ * page before the instruction; how far into a page that is, holds everywhere.
+ */
+uint64_t vcpu_here(struct vcpu *vcpu, const struct insn *insn)
+{
+	uint64_t block = vcpu_read(vcpu, REG_RIP) + vcpu_cs_base(vcpu);
+
+	return block + ((insn->va - block) & 0xfff);
+}
+
+/**
+ * vcpu_next - linear address after the instruction that runs
+ * @vcpu: the running vCPU
+ * @insn: the instruction
+ */
+uint64_t vcpu_next(struct vcpu *vcpu, const struct insn *insn)
+{
+	return vcpu_here(vcpu, insn) + insn->len;
+}
+
+/**
  * vcpu_address - linear address of an instruction's memory operand
  * @vcpu: the running vCPU
  * @insn: the instruction
@@ -78,7 +115,7 @@ uint64_t vcpu_address(struct vcpu *vcpu, const struct insn *insn)
 	uint64_t va = (int64_t)insn->disp;
 
 	if (insn->rip_relative)
-		va += insn->va + insn->len;
+		va += vcpu_next(vcpu, insn);
 	if (insn->base != INSN_NO_REG)
 		va += vcpu_read(vcpu, insn->base);
 	if (insn->index != INSN_NO_REG)

@@ -143,15 +143,15 @@ void on_vmxon(unsigned int index, void *userdata)
 	vmx_check_reset(vcpu);
 	outcome = vmxon_outcome(site, vcpu, &pa, &reason);
 	witness_vmxon(site->vtdx->witness, index, pa, vmxon_results[outcome], reason);
-	if (outcome == FAULT_TRAP_UD)
-		return;
 	if (outcome == FAULT_TRAP_GP)
-		vcpu_raise_gp(site);
+		vcpu_raise_gp(vcpu, site);
+	if (outcome == FAULT_TRAP_GP || outcome == FAULT_TRAP_UD)
+		return;
 	if (outcome == FAULT_NONE) {
 		vcpu->vmx = true;
 		vcpu->vmxon_pa = pa;
 	}
-	vcpu_resume_flags(site->vtdx, vcpu, site_next(site),
+	vcpu_resume_flags(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn),
 			  outcome == FAULT_VMFAIL ? X86_EFLAGS_CF : 0);
 }
 
@@ -175,10 +175,12 @@ void on_vmxoff(unsigned int index, void *userdata)
 	}
 	kernel = vcpu_is_kernel(vcpu);
 	witness_vmxoff(site->vtdx->witness, index, kernel ? "done" : "gp");
-	if (!kernel)
-		vcpu_raise_gp(site);
+	if (!kernel) {
+		vcpu_raise_gp(vcpu, site);
+		return;
+	}
 	vcpu->vmx = false;
-	vcpu_resume_flags(site->vtdx, vcpu, site_next(site), 0);
+	vcpu_resume_flags(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn), 0);
 }
 
 static void set_vmxe(const struct site *site, struct vcpu *vcpu, bool vmxe)
@@ -208,13 +210,13 @@ void on_mov_to_cr(unsigned int index, void *userdata)
 		return;
 	if (!(value & X86_CR4_VMXE)) {
 		if (vcpu->vmx)
-			vcpu_raise_gp(site);
+			vcpu_raise_gp(vcpu, site);
 		set_vmxe(site, vcpu, false);
 		return;
 	}
 	set_vmxe(site, vcpu, true);
 	vcpu_write(vcpu, REG_CR4, value & ~X86_CR4_VMXE);
-	vcpu_resume(site_next(site));
+	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
 }
 
 /**
@@ -231,5 +233,5 @@ void on_mov_from_cr(unsigned int index, void *userdata)
 	if (!vcpu->vmxe || !vcpu_is_kernel(vcpu))
 		return;
 	vcpu_write(vcpu, site->insn.rm, vcpu_read(vcpu, REG_CR4) | X86_CR4_VMXE);
-	vcpu_resume(site_next(site));
+	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
 }

@@ -20,6 +20,7 @@
 #include "platform.h"
 #include "qemu_api.h"
 
+struct site;
 struct witness;
 
 /* General purpose registers, as ModRM numbers them. */
@@ -40,6 +41,7 @@ enum {
 	GPR_R13,
 	GPR_R14,
 	GPR_R15,
+	REG_RIP,
 	REG_EFLAGS,
 	REG_CS,
 	REG_SS,
@@ -50,6 +52,7 @@ enum {
 	NR_REGS,
 };
 
+#define X86_CR0_PE (1ull << 0)
 #define X86_CR0_PG (1ull << 31)
 #define X86_CR4_VMXE (1ull << 13)
 #define X86_EFLAGS_CF 0x001ull
@@ -69,7 +72,7 @@ enum {
  * @vmxon_pa: VMXON region
  * @leaf: RAX of the SEAMCALL under way
  * @debt_ns: modelled time that was not slept yet
- * @cpuid_at: address after the CPUID under way, 0 for none
+ * @cpuid_site: the CPUID under way, NULL for none
  * @cpuid_leaf: its leaf
  * @cpuid_subleaf: its sub-leaf
  * @msr: values of the platform's MSRs, in the order of its table
@@ -83,7 +86,7 @@ struct vcpu {
 	uint64_t vmxon_pa;
 	uint64_t leaf;
 	int64_t debt_ns;
-	uint64_t cpuid_at;
+	const struct site *cpuid_site;
 	uint32_t cpuid_leaf;
 	uint32_t cpuid_subleaf;
 	uint64_t *msr;
@@ -129,9 +132,10 @@ struct vtdx {
 };
 
 /**
- * struct site - an instruction that the platform answers, at its address
+ * struct site - an instruction that the platform answers
  * @vtdx: the platform
- * @insn: the instruction
+ * @insn: the instruction, where it was translated: QEMU runs the same translation
+ *	at every address that the page is mapped to, so see vcpu_here()
  */
 struct site {
 	struct vtdx *vtdx;
@@ -143,16 +147,14 @@ static inline struct vcpu *site_vcpu(const struct site *site, unsigned int index
 	return &site->vtdx->vcpus[index];
 }
 
-static inline uint64_t site_next(const struct site *site)
-{
-	return site->insn.va + site->insn.len;
-}
-
 /* vcpu.c: registers, memory and control flow of the running vCPU. */
 void vcpu_init(struct vcpu *vcpu);
 uint64_t vcpu_read(struct vcpu *vcpu, unsigned int reg);
 void vcpu_write(struct vcpu *vcpu, unsigned int reg, uint64_t value);
 bool vcpu_is_kernel(struct vcpu *vcpu);
+uint64_t vcpu_cs_base(struct vcpu *vcpu);
+uint64_t vcpu_here(struct vcpu *vcpu, const struct insn *insn);
+uint64_t vcpu_next(struct vcpu *vcpu, const struct insn *insn);
 uint64_t vcpu_address(struct vcpu *vcpu, const struct insn *insn);
 bool vcpu_read_va(struct vcpu *vcpu, uint64_t va, void *data, size_t bytes);
 bool vcpu_write_va(struct vcpu *vcpu, uint64_t va, const void *data, size_t bytes);
@@ -161,10 +163,10 @@ bool vcpu_read_pa(struct vcpu *vcpu, uint64_t pa, void *data, uint64_t bytes);
 bool vcpu_write_pa(struct vcpu *vcpu, uint64_t pa, const void *data, uint64_t bytes);
 
 /* flow.c: how an instruction that the platform answered ends. */
-void vcpu_resume(uint64_t va) __attribute__((noreturn));
+void vcpu_resume(struct vcpu *vcpu, uint64_t va) __attribute__((noreturn));
 void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags)
 	__attribute__((noreturn));
-void vcpu_raise_gp(const struct site *site) __attribute__((noreturn));
+void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site);
 void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, void *userdata);
 
 /* translate.c: finds the instructions. */
