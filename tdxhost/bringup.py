@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tdxhost.device import Driver, Source
 from tdxhost.errors import CpuUnavailable, ExitCode, NoEnabledCpu, TdxAbsent, Unsupported
 from tdxhost.fields import FieldTable, Reading
-from tdxhost.findings import Finding, Judge, Verdict, combine
+from tdxhost.findings import ABOUT_MODULE, Finding, Judge, Verdict, combine
 from tdxhost.records import Code, CpuResult, CpuState, EnableResult, Info, Status, Step, StepResult
 from tdxhost.topology import Topology, allowed_cpus, check_usable, pinned
 
@@ -51,21 +51,22 @@ def enable(driver: Driver, *, retry: bool = False) -> State:
 def judge_state(judge: Judge, state: State) -> Verdict:
     """Decides what a state comes to."""
     cpus = judge.cpus(state.cpus)
-    # One CPU's own finding is said once, and says nothing about the host if others are fine.
-    told = cpus.findings and state.module.step is Step.CPUS
-    told = told and state.module.code is not Code.CPU_NOT_ENABLED
-    module = None if told else judge.module(state.module)
-    earlier = None
-    if state.module.code in (Code.EARLIER_FAILURE, Code.FINAL):
+    return combine(judge.host(state.info), cpus, *_judge_module(judge, state, cpus))
+
+
+def _judge_module(judge: Judge, state: State, cpus: Verdict) -> Iterator[Verdict]:
+    """The verdicts on tdx_enable(), without what those on the CPUs say already."""
+    module = state.module
+    if module.code in (Code.EARLIER_FAILURE, Code.FINAL):
         # The answer says only that it failed before; the step still knows how.
-        earlier = _failed_steps(judge, state.steps)
-    return combine(judge.host(state.info), cpus, earlier, module)
-
-
-def _failed_steps(judge: Judge, steps: Iterable[StepResult]) -> Verdict:
-    failed = [step for step in steps if step.error]
-    findings = tuple(judge.step(step) for step in failed)
-    return Verdict(ExitCode.FAILED if findings else ExitCode.OK, findings)
+        failed = [step for step in state.steps if step.error]
+        if cpus.findings:
+            failed = [step for step in failed if step.step is not Step.CPUS]
+        yield Verdict(ExitCode.OK, tuple(judge.step(step) for step in failed))
+    if cpus.findings and module.step is Step.CPUS and module.code not in ABOUT_MODULE:
+        yield judge.missing(state.cpus)
+    else:
+        yield judge.module(module)
 
 
 def choose_cpus(wanted: frozenset[int] | None, topology: Topology) -> list[int]:

@@ -36,6 +36,9 @@ ABSENT = frozenset(
     }
 )
 
+#: Findings about the module as a whole, whichever CPU they name.
+ABOUT_MODULE = frozenset({Code.CPU_NOT_ENABLED, Code.EARLIER_FAILURE, Code.FINAL})
+
 BIOS_TDX = (
     "Turn on in the BIOS, under processor configuration: Total Memory Encryption (TME), "
     "TME Multi-Tenant (TME-MT), Trust Domain Extension (TDX), the TDX SEAM loader, and a "
@@ -89,8 +92,7 @@ TEXTS: Mapping[Code, tuple[str, str]] = {
     Code.CPU_NOT_ENABLED: (
         "the TDX module was not initialised: every online CPU must be enabled first, "
         "and {cpu} is not",
-        "See the result of that CPU (tdxhost status); take it offline or mend it, then run "
-        "sudo tdxhost enable.",
+        "Once every CPU can be enabled: sudo tdxhost enable --retry",
     ),
     Code.CPU_OFFLINE: (
         "the CPU is offline",
@@ -190,8 +192,8 @@ class Judge:
 
     reference: Reference = field(default_factory=Reference)
 
-    def explain(self, outcome: Outcome, where: str = "", cpu: int | None = None) -> Finding:
-        """Says what happened; where ("CPU 3: ") begins the message."""
+    def explain(self, outcome: Outcome, where: str = "", cpu: str = "") -> Finding:
+        """Says what happened; where ("CPU 3: ") begins the message, cpu is what it is about."""
         if outcome.code is Code.SEAMCALL:
             return self._explain_seamcall(outcome, where)
         message, hint = TEXTS.get(outcome.code, ("", ""))
@@ -206,7 +208,7 @@ class Judge:
                 leaf=leaf_name(outcome.leaf) if outcome.leaf else "SEAMCALL",
                 trap=trap,
                 with_trap=f" with {trap}" if outcome.trap else "",
-                cpu="one" if cpu is None else f"CPU {cpu}",
+                cpu=cpu or "one",
             ),
             hint,
         )
@@ -246,8 +248,7 @@ class Judge:
             key = (cpu.code, cpu.error, cpu.leaf, cpu.seam_status, cpu.trap)
             groups.setdefault(key, []).append(cpu)
         for group in groups.values():
-            plural = "s" if len(group) > 1 else ""
-            where = f"CPU{plural} {format_cpu_list(cpu.cpu for cpu in group)}: "
+            where = f"{cpus_named([cpu.cpu for cpu in group])}: "
             yield self.explain(Outcome.of(group[0]), where)
 
     def module(self, result: EnableResult | Status) -> Verdict:
@@ -256,17 +257,29 @@ class Judge:
         if not failed and result.code is Code.NONE:
             return Verdict(ExitCode.OK)
         code = ExitCode.ABSENT if result.code in ABSENT else ExitCode.FAILED
-        finding = self.explain(Outcome.of(result), step_where(result), result.cpu)
-        return Verdict(code, (finding,))
+        return Verdict(code, (self.step(result),))
 
-    def step(self, result: StepResult) -> Finding:
-        """Says how a step failed."""
-        return self.explain(Outcome.of(result), step_where(result), result.cpu)
+    def missing(self, cpus: Iterable[CpuResult]) -> Verdict:
+        """The verdict on a module that was left alone because these CPUs are not enabled."""
+        failed = [cpu.cpu for cpu in cpus if cpu.state is CpuState.FAILED]
+        outcome = Outcome(code=Code.CPU_NOT_ENABLED, error=0)
+        where = f"step {Step.CPUS.label}: "
+        return Verdict(ExitCode.FAILED, (self.explain(outcome, where, cpus_named(failed)),))
+
+    def step(self, result: EnableResult | Status | StepResult) -> Finding:
+        """Says how a step, or tdx_enable() at it, failed."""
+        cpu = "" if result.cpu is None else cpus_named([result.cpu])
+        return self.explain(Outcome.of(result), step_where(result), cpu)
+
+
+def cpus_named(cpus: Sequence[int]) -> str:
+    """CPUs as a message names them: CPU 3, CPUs 0-2,8."""
+    return f"CPU{'s' if len(cpus) > 1 else ''} {format_cpu_list(cpus)}"
 
 
 def step_where(result: EnableResult | Status | StepResult) -> str:
     """Begins a message about a step, such as "step config: " or "step cpus, CPU 3: "."""
-    about_cpu = result.cpu is not None and result.code is not Code.CPU_NOT_ENABLED
+    about_cpu = result.cpu is not None and result.code not in ABOUT_MODULE
     if result.step is Step.NONE:
         return f"CPU {result.cpu}: " if about_cpu else ""
     cpu = f", CPU {result.cpu}" if about_cpu else ""

@@ -34,8 +34,8 @@ PAMTS = {RangeKind.PAMT_4K: "4K", RangeKind.PAMT_2M: "2M", RangeKind.PAMT_1G: "1
 
 
 def head(info: Info) -> Document:
-    """How every document begins."""
-    return {"schema": SCHEMA, "provider": info.provider.label}
+    """How every document begins; code is why TDX can't be used here."""
+    return {"schema": SCHEMA, "provider": info.provider.label, "code": info.code.label}
 
 
 def findings_of(verdict: Verdict) -> list[Document]:
@@ -139,7 +139,6 @@ def info_document(info: Info, table: FieldTable, metadata: Metadata, verdict: Ve
     """The document of info."""
     return {
         **head(info),
-        "code": info.code.label,
         "cpus": info.nr_cpus,
         "packages": info.nr_packages,
         "keyids": _keyids(info),

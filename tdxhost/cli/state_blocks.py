@@ -109,7 +109,8 @@ def _failure(judge: Judge, result: CpuResult | StepResult) -> str:
     outcome = Outcome.of(result)
     if outcome.code is Code.SEAMCALL:
         return f"{leaf_name(outcome.leaf)} {judge.decode(outcome).label}"
-    return judge.explain(outcome, cpu=result.cpu).message
+    cpu = "" if result.cpu is None else f"CPU {result.cpu}"
+    return judge.explain(outcome, cpu=cpu).message
 
 
 def _step_row(judge: Judge, step: StepResult) -> Row:

@@ -25,13 +25,13 @@ def duration(nanoseconds: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes with a unit; exact numbers stay without decimals."""
+    """Bytes with a unit and one decimal, which bytes themselves don't have."""
     value, unit = float(count), UNITS[0]
     for unit in UNITS:
         if value < KIBI or unit == UNITS[-1]:
             break
         value /= KIBI
-    return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"
+    return f"{value:.1f} {unit}" if unit != UNITS[0] else f"{count} B"
 
 
 def span(base: int, length: int) -> str:

@@ -194,7 +194,7 @@ def test_memory_gives_ranges_by_kind_and_sums_by_node(capsys: pytest.CaptureFixt
 def test_memory_ranges_read_like_iomem(capsys: pytest.CaptureFixture[str]) -> None:
     memory.run(context(FakeDriver()))
     shown = capsys.readouterr().out
-    assert shown.startswith("TDX memory 4.0 GiB of 4.0 GiB System RAM; 2 TDMRs; PAMT 16 MiB")
+    assert shown.startswith("TDX memory 4.0 GiB of 4.0 GiB System RAM; 2 TDMRs; PAMT 16.0 MiB")
     assert "0x100000-0x7fffffff" in shown
 
 

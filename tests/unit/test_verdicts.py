@@ -83,6 +83,26 @@ def test_a_module_that_one_cpu_misses_is_that_cpus_failure(answered: Code) -> No
     assert verdict.findings[0].message.startswith("CPU 3: the TDX module is not loaded")
 
 
+def test_a_module_left_alone_for_a_failed_cpu_says_which() -> None:
+    enabled = _failed(Code.SEAMCALL, about=3)
+    enabled = replace(enabled, leaf=LP_INIT, seam_status=failed_cpu(3).seam_status)
+    verdict = judge_state(JUDGE, _state((*HEALTHY[:3], failed_cpu(3)), enabled))
+    messages = [found.message for found in verdict.findings]
+    assert len(messages) == 2
+    assert messages[0].startswith("CPU 3: TDH.SYS.LP.INIT: TDX_INCONSISTENT_MSR")
+    assert messages[1].endswith("CPU 3 is not")
+
+
+def test_an_earlier_failure_of_a_cpu_is_told_once() -> None:
+    failed = step(Step.CPUS, error=5, code=Code.SEAMCALL, leaf=LP_INIT, cpu=3)
+    cpus = (*HEALTHY[:3], failed_cpu(3))
+    enabled = _failed(Code.EARLIER_FAILURE, about=3)
+    verdict = judge_state(JUDGE, State(INFO, STATUS, cpus, (failed,), enabled))
+    starts = [found.message.split(":")[0] for found in verdict.findings]
+    assert starts == ["CPU 3", "step cpus"]
+    assert "--retry" in verdict.findings[-1].hint
+
+
 def test_an_earlier_failure_says_what_it_was_and_how_to_go_on() -> None:
     failed = step(
         Step.CONFIG,
