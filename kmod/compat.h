@@ -5,7 +5,6 @@
 
 #include <linux/cpu.h>
 #include <linux/gfp.h>
-#include <linux/version.h>
 
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
@@ -14,13 +13,6 @@
 /* 6.16 renamed rdmsrl() to rdmsrq(): c435e608cf59 ("x86/msr: Rename 'rdmsrl()' to 'rdmsrq()'") */
 #ifndef rdmsrq
 #define rdmsrq_safe(msr, value) rdmsrl_safe(msr, value)
-#endif
-
-/* 6.7 moved the APIC id into cpuinfo_x86::topo. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
-#define tdxhost_apic_id(cpu) (cpu_data(cpu).topo.apicid)
-#else
-#define tdxhost_apic_id(cpu) (cpu_data(cpu).apicid)
 #endif
 
 /* Since 6.8, and set only by a kernel that has INTEL_TDX_HOST on. */

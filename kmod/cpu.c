@@ -14,6 +14,8 @@
 #include <linux/spinlock.h>
 #include <linux/topology.h>
 
+#include <asm/smp.h>
+
 #include "compat.h"
 #include "provider.h"
 #include "seamcall.h"
@@ -33,22 +35,21 @@ struct cpu_record {
 	struct tdxhost_cpu_result last;
 };
 
-static DEFINE_PER_CPU(struct cpu_record, records) = {
-	.lock = __RAW_SPIN_LOCK_UNLOCKED(records.lock),
-};
+static DEFINE_PER_CPU(struct cpu_record, records);
 
 static enum cpuhp_state hotplug_state;
 static atomic64_t rounds;
 
 /**
- * tdxhost_round_id() - begin a request to enable CPUs
+ * tdxhost_round_begin() - begin a request to enable CPUs
+ * @round: numbered and its count cleared
  *
  * Context: any.
- * Return: a number for &struct tdxhost_round, never 0 and never twice the same.
  */
-u64 tdxhost_round_id(void)
+void tdxhost_round_begin(struct tdxhost_round *round)
 {
-	return atomic64_inc_return(&rounds);
+	round->id = atomic64_inc_return(&rounds);
+	atomic_set(&round->seamcalls, 0);
 }
 
 /* The CPU's own idea of who it is: a CPU that was never online can't be asked. */
@@ -58,7 +59,7 @@ static void identify(struct tdxhost_cpu_result *result)
 
 	result->cpu = cpu;
 	result->package = topology_physical_package_id(cpu);
-	result->apic_id = tdxhost_apic_id(cpu);
+	result->apic_id = per_cpu(x86_cpu_to_apicid, cpu);
 	result->node = node == NUMA_NO_NODE ? TDXHOST_NONE : node;
 }
 
@@ -71,7 +72,7 @@ static void remember(struct cpu_record *record, const struct tdxhost_cpu_result 
 
 /**
  * tdxhost_cpu_enable() - tdx_cpu_enable(): make the TDX module usable on this CPU
- * @round: number of the request
+ * @round: the request
  * @result: what it came to
  *
  * Does the global initialisation first where that has not been done. Does
@@ -80,7 +81,7 @@ static void remember(struct cpu_record *record, const struct tdxhost_cpu_result 
  * Context: interrupts and preemption off.
  * Return: 0 or a negative errno, -ENODEV on a host without TDX.
  */
-int tdxhost_cpu_enable(u64 round, struct tdxhost_cpu_result *result)
+int tdxhost_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
 {
 	struct cpu_record *record = this_cpu_ptr(&records);
 	int ret;
@@ -109,7 +110,7 @@ static void enable_in_round(void *data)
 {
 	struct tdxhost_round *round = data;
 
-	tdxhost_cpu_enable(round->id, &round->results[smp_processor_id()]);
+	tdxhost_cpu_enable(round, &round->results[smp_processor_id()]);
 }
 
 /**
@@ -125,7 +126,7 @@ void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_round *round
 
 	tdxhost_assert_cpus_held();
 
-	round->id = tdxhost_round_id();
+	tdxhost_round_begin(round);
 	on_each_cpu_mask(cpus, enable_in_round, round, true);
 	for_each_cpu_and(cpu, cpus, cpu_online_mask)
 		tdxhost_cpu_log(&round->results[cpu]);
@@ -139,12 +140,17 @@ void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_round *round
  */
 void tdxhost_cpu_log(const struct tdxhost_cpu_result *result)
 {
-	if (!result->error)
-		return;
-	pr_err_ratelimited("CPU %u: %s failed: status 0x%016llx %s code %u trap %u (%d)\n",
-			   result->cpu, tdxhost_leaf_name(result->leaf), result->seam_status,
-			   tdxhost_status_name(result->seam_status), result->code, result->trap,
-			   -(int)result->error);
+	const struct tdxhost_step_result failure = {
+		.error = result->error,
+		.code = result->code,
+		.trap = result->trap,
+		.cpu = result->cpu,
+		.leaf = result->leaf,
+		.seam_status = result->seam_status,
+	};
+
+	if (result->error)
+		tdxhost_log_failure("enabling", &failure);
 }
 
 /**
@@ -257,6 +263,7 @@ unsigned int tdxhost_package_online(u32 package, unsigned int but)
 static int cpu_online_callback(unsigned int cpu)
 {
 	struct cpu_record *record = per_cpu_ptr(&records, cpu);
+	struct tdxhost_round round = {};
 	struct tdxhost_cpu_result result;
 	unsigned long flags;
 
@@ -266,8 +273,9 @@ static int cpu_online_callback(unsigned int cpu)
 
 	if (!tdxhost_module_holds_memory())
 		return 0;
+	tdxhost_round_begin(&round);
 	local_irq_save(flags);
-	tdxhost_cpu_enable(tdxhost_round_id(), &result);
+	tdxhost_cpu_enable(&round, &result);
 	local_irq_restore(flags);
 	/* The CPU is good for everything but TDX, whatever came of it. */
 	tdxhost_cpu_log(&result);
@@ -299,7 +307,7 @@ int tdxhost_cpu_init(void)
 		raw_spin_lock_init(&record->lock);
 		record->last.cpu = cpu;
 		record->last.package = TDXHOST_NONE;
-		record->last.apic_id = tdxhost_apic_id(cpu);
+		record->last.apic_id = per_cpu(x86_cpu_to_apicid, cpu);
 		record->last.node = TDXHOST_NONE;
 	}
 	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "tdxhost:online", cpu_online_callback,

@@ -78,6 +78,7 @@ static int enable_online_cpus(struct tdxhost_step_result *result)
 		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
 	tdxhost_cpus_enable(cpu_online_mask, &round);
 	tdxhost_status_cpus_changed();
+	result->seamcalls = atomic_read(&round.seamcalls);
 	for_each_online_cpu(cpu) {
 		result->retries += round.results[cpu].retries;
 		if (round.results[cpu].error && !ret)

@@ -112,14 +112,6 @@ int tdxhost_step_call(struct tdxhost_step_result *result, struct tdxhost_call *c
 	return tdxhost_step_took(result, call);
 }
 
-static void log_failure(const struct tdxhost_step *step, const struct tdxhost_step_result *result)
-{
-	pr_err("%s failed on CPU %d: %s status 0x%016llx %s code %u trap %u (%d)\n", step->name,
-	       (int)result->cpu, tdxhost_leaf_name(result->leaf), result->seam_status,
-	       tdxhost_status_name(result->seam_status), result->code, result->trap,
-	       -(int)result->error);
-}
-
 static int run_step(const struct tdxhost_step *step, u32 flags, struct tdxhost_step_result *result)
 {
 	int ret;
@@ -159,7 +151,7 @@ static int run_steps(u32 flags)
 		int ret = run_step(step, flags, &state.last);
 
 		if (ret) {
-			log_failure(step, &state.last);
+			tdxhost_log_failure(step->name, &state.last);
 			return ret;
 		}
 		if (step->no_way_back)
@@ -179,7 +171,7 @@ static void attempt(u32 flags)
 {
 	int ret;
 
-	tdxhost_status_running(true);
+	tdxhost_status_running();
 	ret = run_steps(flags);
 	if (!ret)
 		state.module_status = TDXHOST_MODULE_INITIALIZED;
@@ -191,7 +183,6 @@ static void attempt(u32 flags)
 		tdxhost_provider->undo();
 	state.final = ret && failed_for_good();
 	WRITE_ONCE(state.attempts, state.attempts + 1);
-	tdxhost_status_running(false);
 	tdxhost_status_module(state.module_status, &state.last);
 	if (!ret)
 		pr_info("TDX module initialized\n");

@@ -16,6 +16,9 @@
 #include "seamcall.h"
 #include "tdxhost.h"
 
+/* Every struct has had its size and its flags from the start. */
+#define MIN_USER_SIZE offsetofend(struct tdxhost_info, flags)
+
 /* Longest struct or entry that a caller may have: what copy_struct_from_user()'s users allow. */
 #define MAX_USER_SIZE PAGE_SIZE
 
@@ -46,8 +49,7 @@ struct user_array {
 
 static int array_check(const struct user_array *array)
 {
-	return array->count && (!array->entry_size || array->entry_size > MAX_USER_SIZE) ?
-		       -EINVAL : 0;
+	return !array->entry_size || array->entry_size > MAX_USER_SIZE ? -EINVAL : 0;
 }
 
 /* Whether only the number of entries is asked for. */
@@ -115,9 +117,9 @@ static int cpu_enable(void *arg)
 {
 	struct tdxhost_cpu_enable *enable = arg;
 	struct user_array array = { u64_to_user_ptr(enable->result), 1, enable->entry_size };
+	struct tdxhost_round round = {};
 	struct tdxhost_cpu_result result;
 	unsigned long flags;
-	u64 round;
 
 	if (enable->flags || enable->__reserved || array_check(&array))
 		return -EINVAL;
@@ -125,9 +127,9 @@ static int cpu_enable(void *arg)
 		return -ENODEV;
 	if (!tdxhost_provider->cpu_enable)
 		return -EOPNOTSUPP;
-	round = tdxhost_round_id();
+	tdxhost_round_begin(&round);
 	local_irq_save(flags);
-	tdxhost_cpu_enable(round, &result);
+	tdxhost_cpu_enable(&round, &result);
 	local_irq_restore(flags);
 	tdxhost_cpu_log(&result);
 	tdxhost_status_cpus_changed();
@@ -431,7 +433,7 @@ long tdxhost_ioctl(struct file *file, unsigned int command, unsigned long arg)
 		return -ENOTTY;
 	if (get_user(size, (u32 __user *)user))
 		return -EFAULT;
-	if (size < sizeof(size))
+	if (size < MIN_USER_SIZE)
 		return -EINVAL;
 	if (size > MAX_USER_SIZE)
 		return -E2BIG;

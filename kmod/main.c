@@ -9,6 +9,7 @@
 
 #include "ioctl.h"
 #include "provider.h"
+#include "seamcall.h"
 #include "tdxhost.h"
 
 static char *provider = "auto";
@@ -57,8 +58,8 @@ static void log_load(void)
 
 	tdxhost_info_get(&info);
 	if (info.code)
-		pr_info("provider %s, no TDX on this host: code %u\n", tdxhost_provider->name,
-			info.code);
+		pr_info("provider %s, TDX can't be used here: %s\n", tdxhost_provider->name,
+			tdxhost_code_text(info.code));
 	else
 		pr_info("provider %s, private KeyIDs [%u, %u)\n", tdxhost_provider->name,
 			info.keyid_first, info.keyid_first + info.nr_keyids);

@@ -7,6 +7,7 @@
 #include <linux/tdxhost.h>
 
 struct tdxhost_call;
+struct tdxhost_round;
 
 /**
  * struct tdxhost_step - one step of tdx_enable()
@@ -43,7 +44,7 @@ struct tdxhost_provider {
 	const char *(*refuse)(void);
 	int (*init)(void);
 	void (*exit)(void);
-	int (*cpu_enable)(u64 round, struct tdxhost_cpu_result *result);
+	int (*cpu_enable)(struct tdxhost_round *round, struct tdxhost_cpu_result *result);
 	int (*sys_rd)(struct tdxhost_call *call);
 	const struct tdxhost_step *steps;
 	unsigned int nr_steps;

@@ -41,14 +41,14 @@ static void take(struct tdxhost_cpu_result *result, const struct tdxhost_call *c
 }
 
 /* global.lock is held, VMX is on */
-static int global_init_locked(u64 round, struct tdxhost_cpu_result *result)
+static int global_init_locked(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
 {
 	struct tdxhost_call call = { .leaf = TDH_SYS_INIT };
 	int ret;
 
 	if (global.done)
 		return 0;
-	if (global.failed_round == round) {
+	if (global.failed_round == round->id) {
 		call = global.failure;
 		call.retries = 0;
 		take(result, &call);
@@ -56,6 +56,7 @@ static int global_init_locked(u64 round, struct tdxhost_cpu_result *result)
 	}
 
 	ret = tdxhost_seamcall_in_vmx(&call);
+	atomic_add(call.calls, &round->seamcalls);
 	take(result, &call);
 	if (!ret)
 		result->flags |= TDXHOST_CPU_DID_GLOBAL_INIT;
@@ -64,13 +65,13 @@ static int global_init_locked(u64 round, struct tdxhost_cpu_result *result)
 		ret = 0;
 	global.done = !ret;
 	if (ret) {
-		global.failed_round = round;
+		global.failed_round = round->id;
 		global.failure = call;
 	}
 	return ret;
 }
 
-static int global_init(u64 round, struct tdxhost_cpu_result *result)
+static int global_init(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
 {
 	int ret;
 
@@ -81,11 +82,12 @@ static int global_init(u64 round, struct tdxhost_cpu_result *result)
 }
 
 /* VMX is on */
-static int lp_init(struct tdxhost_cpu_result *result)
+static int lp_init(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
 {
 	struct tdxhost_call call = { .leaf = TDH_SYS_LP_INIT };
 	int ret = tdxhost_seamcall_in_vmx(&call);
 
+	atomic_add(call.calls, &round->seamcalls);
 	take(result, &call);
 	if (ret && tdxhost_status_code(call.status) == TDX_SYS_LP_INIT_DONE) {
 		/* By an earlier load of this driver: as good as done now. */
@@ -96,7 +98,7 @@ static int lp_init(struct tdxhost_cpu_result *result)
 	return ret;
 }
 
-static int direct_cpu_enable(u64 round, struct tdxhost_cpu_result *result)
+static int direct_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
 {
 	struct tdxhost_vmx vmx;
 	int ret;
@@ -107,7 +109,7 @@ static int direct_cpu_enable(u64 round, struct tdxhost_cpu_result *result)
 		return tdxhost_code_errno(result->code);
 	ret = global_init(round, result);
 	if (!ret)
-		ret = lp_init(result);
+		ret = lp_init(round, result);
 	tdxhost_vmx_leave(&vmx);
 	return ret;
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* SEAMCALL: the instruction, what it may answer, and what is tried again. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/bits.h>
 #include <linux/delay.h>
 #include <linux/errno.h>
@@ -7,6 +9,7 @@
 #include <linux/kernel.h>
 #include <linux/ktime.h>
 #include <linux/lockdep.h>
+#include <linux/printk.h>
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
 #include <linux/tdxhost.h>
@@ -15,6 +18,7 @@
 #include <asm/trapnr.h>
 
 #include "seamcall.h"
+#include "tdxhost.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -41,31 +45,35 @@ static const struct {
 	{ TDX_OPERAND_BUSY, 100, -EBUSY },
 };
 
-/* The errno that goes with each finding; SEAMCALL's depends on the status. */
-static const int code_errno[] = {
-	[TDXHOST_CODE_NONE] = 0,
-	[TDXHOST_CODE_SEAMCALL] = -EIO,
-	[TDXHOST_CODE_NO_MODULE] = -ENODEV,
-	[TDXHOST_CODE_TRAP] = -EACCES,
-	[TDXHOST_CODE_NO_KEYIDS] = -ENODEV,
-	[TDXHOST_CODE_ONE_KEYID] = -ENODEV,
-	[TDXHOST_CODE_NO_VMX] = -ENODEV,
-	[TDXHOST_CODE_VMX_LOCKED_OFF] = -EOPNOTSUPP,
-	[TDXHOST_CODE_VMXON_FAILED] = -EIO,
-	[TDXHOST_CODE_NO_SEAMRR] = -EOPNOTSUPP,
-	[TDXHOST_CODE_CPU_NOT_ENABLED] = -ENXIO,
-	[TDXHOST_CODE_CPU_OFFLINE] = -ENXIO,
-	[TDXHOST_CODE_BAD_METADATA] = -EINVAL,
-	[TDXHOST_CODE_NO_CMRS] = -EINVAL,
-	[TDXHOST_CODE_RAM_OUTSIDE_CMR] = -ERANGE,
-	[TDXHOST_CODE_TOO_MANY_TDMRS] = -ENOSPC,
-	[TDXHOST_CODE_TOO_MANY_RESERVED] = -ENOSPC,
-	[TDXHOST_CODE_NO_MEMORY] = -ENOMEM,
-	[TDXHOST_CODE_PACKAGE_OFFLINE] = -ENXIO,
-	[TDXHOST_CODE_EARLIER_FAILURE] = -EINVAL,
-	[TDXHOST_CODE_FINAL] = -EINVAL,
-	[TDXHOST_CODE_INTERRUPTED] = -EINTR,
-	[TDXHOST_CODE_NO_MOVDIR64B] = -ENODEV,
+/* The driver's findings: the errno that goes with each, and what the log says. */
+static const struct {
+	int error;
+	const char *text;
+} codes[] = {
+	[TDXHOST_CODE_NONE] = { 0, "no error" },
+	/* The status says more, and may have an errno of its own. */
+	[TDXHOST_CODE_SEAMCALL] = { -EIO, "the TDX module refused" },
+	[TDXHOST_CODE_NO_MODULE] = { -ENODEV, "no TDX module is loaded" },
+	[TDXHOST_CODE_TRAP] = { -EACCES, "SEAMCALL faulted" },
+	[TDXHOST_CODE_NO_KEYIDS] = { -ENODEV, "firmware set no private KeyIDs aside" },
+	[TDXHOST_CODE_ONE_KEYID] = { -ENODEV, "firmware set only one private KeyID aside" },
+	[TDXHOST_CODE_NO_VMX] = { -ENODEV, "the CPU has no VMX" },
+	[TDXHOST_CODE_VMX_LOCKED_OFF] = { -EOPNOTSUPP, "firmware has locked VMX off" },
+	[TDXHOST_CODE_VMXON_FAILED] = { -EIO, "VMXON failed" },
+	[TDXHOST_CODE_NO_SEAMRR] = { -EOPNOTSUPP, "the SEAM range is not enabled" },
+	[TDXHOST_CODE_CPU_NOT_ENABLED] = { -ENXIO, "an online CPU is not enabled" },
+	[TDXHOST_CODE_CPU_OFFLINE] = { -ENXIO, "the CPU is offline" },
+	[TDXHOST_CODE_BAD_METADATA] = { -EINVAL, "the TDX module's metadata makes no sense" },
+	[TDXHOST_CODE_NO_CMRS] = { -EINVAL, "the TDX module lists no convertible memory" },
+	[TDXHOST_CODE_RAM_OUTSIDE_CMR] = { -ERANGE, "System RAM outside every CMR" },
+	[TDXHOST_CODE_TOO_MANY_TDMRS] = { -ENOSPC, "memory needs too many TDMRs" },
+	[TDXHOST_CODE_TOO_MANY_RESERVED] = { -ENOSPC, "a TDMR needs too many reserved areas" },
+	[TDXHOST_CODE_NO_MEMORY] = { -ENOMEM, "out of memory" },
+	[TDXHOST_CODE_PACKAGE_OFFLINE] = { -ENXIO, "no CPU of the package is online" },
+	[TDXHOST_CODE_EARLIER_FAILURE] = { -EINVAL, "it has failed before" },
+	[TDXHOST_CODE_FINAL] = { -EINVAL, "only a reboot can help" },
+	[TDXHOST_CODE_INTERRUPTED] = { -EINTR, "a signal came" },
+	[TDXHOST_CODE_NO_MOVDIR64B] = { -ENODEV, "the CPU has no MOVDIR64B" },
 };
 
 static const struct {
@@ -106,38 +114,24 @@ static const struct {
 	{ 0xC0000C0000000000ULL, "TDX_METADATA_FIELD_ID_INCORRECT" },
 };
 
-/**
- * tdxhost_leaf_name() - the specification's name of a leaf, for the log
- * @leaf: RAX of the SEAMCALL
- *
- * Context: any.
- * Return: a constant string.
- */
-const char *tdxhost_leaf_name(u64 leaf)
+static const char *leaf_name(u64 leaf)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(leaf_names); i++)
 		if (leaf_names[i].leaf == leaf)
 			return leaf_names[i].name;
-	return leaf ? "SEAMCALL" : "no SEAMCALL";
+	return "SEAMCALL";
 }
 
-/**
- * tdxhost_status_name() - the specification's name of a status, for the log
- * @status: completion status; its detail is ignored
- *
- * Context: any.
- * Return: a constant string, empty for one that is not listed here.
- */
-const char *tdxhost_status_name(u64 status)
+static const char *status_name(u64 status)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(status_names); i++)
 		if (status_names[i].status == tdxhost_status_code(status))
 			return status_names[i].name;
-	return "";
+	return "status";
 }
 
 /**
@@ -149,7 +143,19 @@ const char *tdxhost_status_name(u64 status)
  */
 int tdxhost_code_errno(u32 code)
 {
-	return code < ARRAY_SIZE(code_errno) ? code_errno[code] : -EIO;
+	return code < ARRAY_SIZE(codes) ? codes[code].error : -EIO;
+}
+
+/**
+ * tdxhost_code_text() - what a finding means, for the log
+ * @code: TDXHOST_CODE_*
+ *
+ * Context: any.
+ * Return: a constant string.
+ */
+const char *tdxhost_code_text(u32 code)
+{
+	return code < ARRAY_SIZE(codes) ? codes[code].text : "unknown";
 }
 
 /**
@@ -168,6 +174,32 @@ int tdxhost_call_errno(const struct tdxhost_call *call)
 			if (passing[i].status == tdxhost_status_code(call->status))
 				return passing[i].error;
 	return tdxhost_code_errno(call->code);
+}
+
+/**
+ * tdxhost_log_failure() - log a failure, in one line
+ * @what: what has failed
+ * @failure: how; its step does not matter
+ *
+ * Context: any.
+ */
+void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure)
+{
+	const char *leaf = failure->leaf ? leaf_name(failure->leaf) : "";
+	int error = -(int)failure->error;
+	char cpu[24] = "";
+
+	if (failure->cpu != TDXHOST_NONE)
+		scnprintf(cpu, sizeof(cpu), " on CPU %u", failure->cpu);
+	if (failure->code == TDXHOST_CODE_SEAMCALL)
+		pr_err_ratelimited("%s failed%s: %s: %s 0x%016llx (%d)\n", what, cpu, leaf,
+				   status_name(failure->seam_status), failure->seam_status, error);
+	else if (failure->trap)
+		pr_err_ratelimited("%s failed%s: %s, trap %u (%d)\n", what, cpu,
+				   tdxhost_code_text(failure->code), failure->trap, error);
+	else
+		pr_err_ratelimited("%s failed%s: %s (%d)\n", what, cpu,
+				   tdxhost_code_text(failure->code), error);
 }
 
 /* Returns SEAMCALL_*; on a fault @rax holds the vector, put there by the fixup. */

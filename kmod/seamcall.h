@@ -4,6 +4,7 @@
 #define TDXHOST_SEAMCALL_H
 
 #include <linux/bits.h>
+#include <linux/tdxhost.h>
 #include <linux/types.h>
 
 /* Leaves, Intel TDX Module ABI Specification, "Host-Side (SEAMCALL) Interface Functions". */
@@ -71,8 +72,8 @@ int tdxhost_seamcall(struct tdxhost_call *call);
 int tdxhost_seamcall_stretch(struct tdxhost_call *call, u64 rdx_end);
 int tdxhost_call_errno(const struct tdxhost_call *call);
 int tdxhost_code_errno(u32 code);
-const char *tdxhost_leaf_name(u64 leaf);
-const char *tdxhost_status_name(u64 status);
+const char *tdxhost_code_text(u32 code);
+void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure);
 
 /**
  * struct tdxhost_vmx - a stretch of VMX operation on one CPU

@@ -29,7 +29,7 @@ static const char * const status_names[] = {
 static void uevent(void)
 {
 	char status_env[40], step_env[32], cpus_env[40];
-	char *envp[] = { status_env, step_env, cpus_env, NULL };
+	char *envp[4] = { status_env, step_env, cpus_env, NULL };
 	struct tdxhost_status now = {};
 
 	might_sleep();
@@ -55,15 +55,14 @@ static void publish_failure(const struct tdxhost_step_result *result)
 }
 
 /**
- * tdxhost_status_running() - say whether a caller is inside tdx_enable()
- * @running: whether one is
+ * tdxhost_status_running() - publish that a caller is inside tdx_enable()
  *
  * Context: task.
  */
-void tdxhost_status_running(bool running)
+void tdxhost_status_running(void)
 {
 	spin_lock(&lock);
-	published.running = running;
+	published.running = 1;
 	published.generation++;
 	spin_unlock(&lock);
 }
@@ -115,6 +114,7 @@ void tdxhost_status_progress(u64 done, u64 total)
 void tdxhost_status_module(u32 module_status, const struct tdxhost_step_result *result)
 {
 	spin_lock(&lock);
+	published.running = 0;
 	published.module_status = module_status;
 	published.step = result->step;
 	publish_failure(result);

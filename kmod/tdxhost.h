@@ -3,6 +3,7 @@
 #ifndef TDXHOST_H
 #define TDXHOST_H
 
+#include <linux/atomic.h>
 #include <linux/cpumask.h>
 #include <linux/types.h>
 #include <linux/tdxhost.h>
@@ -24,17 +25,19 @@ struct tdxhost_call;
 /**
  * struct tdxhost_round - one request to enable CPUs
  * @id: number of the request: TDH.SYS.INIT is tried at most once in each
+ * @seamcalls: SEAMCALLs made, repeated ones included
  * @results: what each CPU came to, by CPU number
  */
 struct tdxhost_round {
 	u64 id;
+	atomic_t seamcalls;
 	struct tdxhost_cpu_result *results;
 };
 
 int tdxhost_cpu_init(void);
 void tdxhost_cpu_exit(void);
-u64 tdxhost_round_id(void);
-int tdxhost_cpu_enable(u64 round, struct tdxhost_cpu_result *result);
+void tdxhost_round_begin(struct tdxhost_round *round);
+int tdxhost_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *result);
 void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_round *round);
 void tdxhost_cpu_result(int cpu, struct tdxhost_cpu_result *result);
 bool tdxhost_cpu_enabled(int cpu);
@@ -54,7 +57,7 @@ bool tdxhost_module_holds_memory(void);
 void tdxhost_status_reset(void);
 void tdxhost_status_device(struct device *dev);
 void tdxhost_status_pamt(u64 bytes);
-void tdxhost_status_running(bool running);
+void tdxhost_status_running(void);
 void tdxhost_status_step(const struct tdxhost_step_result *result, bool begin);
 void tdxhost_status_progress(u64 done, u64 total);
 void tdxhost_status_module(u32 module_status, const struct tdxhost_step_result *result);
@@ -107,8 +110,8 @@ struct tdxhost_regions {
 
 /**
  * struct tdxhost_map - what tdx_enable() has made of the machine's memory
- * @metadata: what the TDX module says; @has_metadata tells whether it has said it
- * @has_metadata: see there
+ * @metadata: what the TDX module says of itself
+ * @has_metadata: whether @metadata has been read
  * @outside: System RAM outside every CMR
  * @tdx: TDX-usable memory
  * @tdmrs: array of TDMRs, NULL before the layout is known

@@ -36,7 +36,7 @@
 static DEFINE_PER_CPU(struct page *, vmxon_page);
 
 /* Returns VMXON_DONE, VMXON_VMFAIL, or the vector of the fault. */
-static u32 vmxon(u64 pa)
+static u32 vmx_on(u64 pa)
 {
 	u64 end;
 
@@ -52,7 +52,7 @@ static u32 vmxon(u64 pa)
 	return end;
 }
 
-static void vmxoff(void)
+static void vmx_off(void)
 {
 	asm volatile("1:	vmxoff\n"
 		     "2:\n" _ASM_EXTABLE(1b, 2b)
@@ -116,7 +116,7 @@ u32 tdxhost_vmx_enter(struct tdxhost_vmx *vmx)
 
 	if (!(vmx->cr4 & X86_CR4_VMXE))
 		set_cr4(vmx->cr4 | X86_CR4_VMXE);
-	end = vmxon(pa);
+	end = vmx_on(pa);
 	if (end == VMXON_DONE)
 		return 0;
 	if (end == VMXON_VMFAIL && vmx->cr4 & X86_CR4_VMXE) {
@@ -142,7 +142,7 @@ void tdxhost_vmx_leave(const struct tdxhost_vmx *vmx)
 
 	if (vmx->borrowed)
 		return;
-	vmxoff();
+	vmx_off();
 	set_cr4(vmx->cr4);
 }
 
