@@ -88,7 +88,7 @@ def command(
 def _processor(platform: Platform) -> list[str]:
     model = (
         f"max,vendor=GenuineIntel,family={platform.family},model={platform.model},"
-        f"stepping={platform.stepping},phys-bits=52,host-phys-bits=off"
+        f"stepping={platform.stepping},phys-bits=52,host-phys-bits=off,hypervisor=off"
     )
     smp = (
         f"{platform.cpus},sockets={platform.sockets},cores={platform.cores},"
