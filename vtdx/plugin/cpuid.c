@@ -44,7 +44,7 @@ void on_cpuid(unsigned int index, void *userdata)
 
 	vcpu->cpuid_leaf = vcpu_read(vcpu, GPR_RAX);
 	vcpu->cpuid_subleaf = vcpu_read(vcpu, GPR_RCX);
-	vcpu->cpuid_site = site;
+	vcpu->under_way = site;
 }
 
 static uint32_t features_of(uint32_t leaf, uint32_t subleaf, unsigned int reg)
@@ -68,9 +68,9 @@ void on_after_cpuid(unsigned int index, void *userdata)
 	const struct site *site = userdata;
 	struct vcpu *vcpu = site_vcpu(site, index);
 
-	if (vcpu->cpuid_site != site)
+	if (vcpu->under_way != site)
 		return;
-	vcpu->cpuid_site = NULL;
+	vcpu->under_way = NULL;
 	for (unsigned int reg = EAX; reg <= EDX; reg++) {
 		uint32_t bits = features_of(vcpu->cpuid_leaf, vcpu->cpuid_subleaf, reg);
 

@@ -6,14 +6,16 @@
  * Flags. TCG evaluates the arithmetic flags lazily and keeps their inputs where a
  * plugin can't reach; the eflags that it offers for writing holds all the others.
  * What does set them is IRET. Every 64-bit kernel has an IRETQ, and runs it early:
- * the plugin builds the frame below the guest's stack pointer and goes on there.
- * Where that can't be had, it evaluates the conditional instructions that follow.
+ * the plugin builds the frame below the guest's stack pointer and goes on there,
+ * with interrupts off: Linux takes an interrupt at its IRETQ for one from user
+ * space. Where that can't be had, it evaluates the conditional instructions that
+ * follow.
  *
  * #GP. QEMU answers a fetch from an address that is not canonical with #GP(0). The
  * plugin sends the vCPU to the faulting instruction's own address, made so with
- * GP_TAG, and takes the tag off the saved RIP once the exception is delivered. As
- * the address says all, it does no harm if an interrupt, or even a move to another
- * vCPU, comes in between.
+ * GP_TAG, and takes the tag off the saved RIP before the first instruction of the
+ * handler. As the address says all, it does no harm if an interrupt, or even a move
+ * to another vCPU, comes in between.
  */
 #include "vtdx.h"
 
@@ -73,6 +75,7 @@ static bool push_iretq_frame(struct vcpu *vcpu, uint64_t va, uint64_t flags)
 	if (eflags & X86_EFLAGS_NT || !vcpu_write_va(vcpu, at, &frame, sizeof(frame)))
 		return false;
 	vcpu_write(vcpu, GPR_RSP, at);
+	vcpu_write(vcpu, REG_EFLAGS, eflags & ~(X86_EFLAGS_IF | X86_EFLAGS_ARITH));
 	return true;
 }
 
@@ -179,28 +182,39 @@ static bool has_gp_tag(uint64_t va)
 }
 
 /**
- * flow_exception - put the saved RIP of a #GP right that vcpu_raise_gp() started
+ * flow_exception - notice a #GP that vcpu_raise_gp() started
  * @index: the vCPU
  * @type: kind of discontinuity
  * @from: RIP that raised the exception
- * @to: RIP of the handler
+ * @to: unused: QEMU 11.1 calls before it delivers the exception
  * @userdata: the platform
- *
- * RSP points to the error code by now, and RIP follows it.
  */
 void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, void *userdata)
 {
 	struct vtdx *vtdx = userdata;
-	struct vcpu *vcpu;
-	uint64_t at, rip;
 
 	(void)type;
 	(void)to;
-	if (!has_gp_tag(from) || index >= vtdx->nr_vcpus)
-		return;
-	vcpu = &vtdx->vcpus[index];
-	at = vcpu_read(vcpu, GPR_RSP) + 8;
-	if (!vcpu_read_va(vcpu, at, &rip, sizeof(rip)) || rip != from)
+	if (has_gp_tag(from) && index < vtdx->nr_vcpus)
+		qemu_plugin_u64_set(vtdx->gp_raised, index, 1);
+}
+
+/**
+ * on_gp_raised - put the saved RIP of a #GP right
+ * @index: the vCPU, about to run the handler's first instruction
+ * @userdata: the platform
+ *
+ * RSP points to the error code, and RIP follows it (SDM vol. 3, 7.14.2).
+ */
+void on_gp_raised(unsigned int index, void *userdata)
+{
+	struct vtdx *vtdx = userdata;
+	struct vcpu *vcpu = &vtdx->vcpus[index];
+	uint64_t at = vcpu_read(vcpu, GPR_RSP) + 8;
+	uint64_t rip;
+
+	qemu_plugin_u64_set(vtdx->gp_raised, index, 0);
+	if (!vcpu_read_va(vcpu, at, &rip, sizeof(rip)) || !has_gp_tag(rip))
 		return;
 	rip ^= GP_TAG;
 	vcpu_write_va(vcpu, at, &rip, sizeof(rip));

@@ -103,17 +103,13 @@ bool msr_read(struct vtdx *vtdx, unsigned int lp, uint32_t msr, uint64_t *value)
 	return true;
 }
 
-static void return_value(const struct site *site, struct vcpu *vcpu, uint64_t value)
-{
-	vcpu_write(vcpu, GPR_RAX, (uint32_t)value);
-	vcpu_write(vcpu, GPR_RDX, value >> 32);
-	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
-}
-
 /**
  * on_rdmsr - answer RDMSR
  * @index: the vCPU
  * @userdata: the site
+ *
+ * QEMU executes it, to whom all is well or unknown and reads as 0, and so the flags
+ * stay as they are; on_after_rdmsr() puts the value in place.
  */
 void on_rdmsr(unsigned int index, void *userdata)
 {
@@ -137,10 +133,29 @@ void on_rdmsr(unsigned int index, void *userdata)
 		gp = !msr_read(vtdx, index, msr, &value);
 	}
 	witness_msr(vtdx->witness, index, false, msr, value, gp);
-	if (gp)
+	if (gp) {
 		vcpu_raise_gp(vcpu, site);
-	else
-		return_value(site, vcpu, value);
+		return;
+	}
+	vcpu->under_way = site;
+	vcpu->rdmsr_value = value;
+}
+
+/**
+ * on_after_rdmsr - return the platform's value from RDMSR
+ * @index: the vCPU
+ * @userdata: the site of the RDMSR
+ */
+void on_after_rdmsr(unsigned int index, void *userdata)
+{
+	const struct site *site = userdata;
+	struct vcpu *vcpu = site_vcpu(site, index);
+
+	if (vcpu->under_way != site)
+		return;
+	vcpu->under_way = NULL;
+	vcpu_write(vcpu, GPR_RAX, (uint32_t)vcpu->rdmsr_value);
+	vcpu_write(vcpu, GPR_RDX, vcpu->rdmsr_value >> 32);
 }
 
 static bool is_locked(struct vtdx *vtdx, unsigned int lp, uint32_t lock_msr, uint64_t lock_bits)

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../seam/status.h"
 #include "platform.h"
 #include "vtdx.h"
 
@@ -120,12 +119,11 @@ bool parse_status(const char *text, uint64_t *status)
 		const char *name;
 		uint64_t value;
 	} statuses[] = {
-#define STATUS(name, value) { #name, value },
-		/* clang-format off */
-		SEAM_TDX_STATUSES(STATUS)
-		SEAM_PSEAMLDR_STATUSES(STATUS)
-		/* clang-format on */
-#undef STATUS
+#define TDX_STATUS(name, value) { #name, value },
+#define PSEAMLDR_STATUS(name, value) { #name, value },
+#include "../seam/status_list.h"
+#undef TDX_STATUS
+#undef PSEAMLDR_STATUS
 	};
 
 	if (parse_u64(text, status))

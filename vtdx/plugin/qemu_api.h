@@ -19,6 +19,7 @@
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 struct qemu_plugin_register;
+struct qemu_plugin_scoreboard;
 
 struct qemu_info {
 	const char *target_name;
@@ -49,7 +50,15 @@ enum qemu_cb_flags {
 
 #define QEMU_DISCON_EXCEPTION 2
 
+#define QEMU_COND_NE 3
+
 #define QEMU_HWADDR_OK 0
+
+/* A 64-bit number of each vCPU, which translated code can look at by itself. */
+struct qemu_u64 {
+	struct qemu_plugin_scoreboard *scoreboard;
+	size_t offset;
+};
 
 typedef void (*qemu_vcpu_cb)(unsigned int vcpu, void *userdata);
 typedef void (*qemu_tb_cb)(struct qemu_plugin_tb *tb, void *userdata);
@@ -66,6 +75,13 @@ void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, qemu_tb_cb cb, void *use
 void qemu_plugin_register_vcpu_discon_cb(uint64_t id, int type, qemu_discon_cb cb, void *userdata);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, qemu_vcpu_cb cb,
 					    int flags, void *userdata);
+
+void qemu_plugin_register_vcpu_tb_exec_cond_cb(struct qemu_plugin_tb *tb, qemu_vcpu_cb cb,
+					       int flags, int condition, struct qemu_u64 entry,
+					       uint64_t value, void *userdata);
+
+struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t bytes);
+void qemu_plugin_u64_set(struct qemu_u64 entry, unsigned int vcpu, uint64_t value);
 
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);

@@ -26,6 +26,7 @@ enum operand {
  * @modrm: their value
  * @operand: what ModRM may name
  * @handler: called before it executes
+ * @after: called before the instruction that follows it, or NULL
  */
 struct rule {
 	uint8_t map;
@@ -35,6 +36,7 @@ struct rule {
 	uint8_t modrm;
 	uint8_t operand;
 	qemu_vcpu_cb handler;
+	qemu_vcpu_cb after;
 };
 
 #define MODRM_REG(n) 0x38, (n) << 3
@@ -42,15 +44,15 @@ struct rule {
 #define MODRM_NONE 0, 0
 
 static const struct rule rules[] = {
-	{ INSN_MAP_0F, 0x01, PREFIX_66, MODRM_ALL(0xcf), OPERAND_ANY, on_seamcall },
-	{ INSN_MAP_0F, 0xc7, PREFIX_F3, MODRM_REG(6), OPERAND_MEMORY, on_vmxon },
-	{ INSN_MAP_0F, 0x01, PREFIX_NP, MODRM_ALL(0xc4), OPERAND_ANY, on_vmxoff },
-	{ INSN_MAP_0F, 0x22, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_to_cr },
-	{ INSN_MAP_0F, 0x20, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_from_cr },
-	{ INSN_MAP_0F, 0x32, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_rdmsr },
-	{ INSN_MAP_0F, 0x30, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_wrmsr },
-	{ INSN_MAP_0F, 0xa2, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_cpuid },
-	{ INSN_MAP_0F38, 0xf8, PREFIX_66, MODRM_NONE, OPERAND_MEMORY, on_movdir64b },
+	{ INSN_MAP_0F, 0x01, PREFIX_66, MODRM_ALL(0xcf), OPERAND_ANY, on_seamcall, NULL },
+	{ INSN_MAP_0F, 0xc7, PREFIX_F3, MODRM_REG(6), OPERAND_MEMORY, on_vmxon, NULL },
+	{ INSN_MAP_0F, 0x01, PREFIX_NP, MODRM_ALL(0xc4), OPERAND_ANY, on_vmxoff, NULL },
+	{ INSN_MAP_0F, 0x22, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_to_cr, NULL },
+	{ INSN_MAP_0F, 0x20, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_from_cr, NULL },
+	{ INSN_MAP_0F, 0x32, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_rdmsr, on_after_rdmsr },
+	{ INSN_MAP_0F, 0x30, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_wrmsr, NULL },
+	{ INSN_MAP_0F, 0xa2, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_cpuid, on_after_cpuid },
+	{ INSN_MAP_0F38, 0xf8, PREFIX_66, MODRM_NONE, OPERAND_MEMORY, on_movdir64b, NULL },
 };
 
 static bool prefix_fits(const struct rule *rule, const struct insn *insn)
@@ -113,7 +115,7 @@ static bool decode(struct insn *insn, uint64_t va, const uint8_t *data, size_t n
 }
 
 /* Sites are kept for good and shared: code is translated again and again. */
-static struct site *site_for(struct vtdx *vtdx, const struct insn *insn)
+static struct site *site_for(struct vtdx *vtdx, const struct insn *insn, qemu_vcpu_cb after)
 {
 	struct site key = { .insn = *insn };
 	struct site *site;
@@ -124,6 +126,7 @@ static struct site *site_for(struct vtdx *vtdx, const struct insn *insn)
 		site = g_new0(struct site, 1);
 		site->vtdx = vtdx;
 		site->insn = *insn;
+		site->after = after;
 		g_hash_table_add(vtdx->sites, site);
 	}
 	g_mutex_unlock(&vtdx->lock);
@@ -137,17 +140,17 @@ static bool is_kernel_iretq(const struct insn *insn)
 	       insn->len == 2 && (int64_t)insn->va < 0;
 }
 
-static void watch_after_cpuid(struct qemu_plugin_tb *tb, size_t next, struct site *site)
+static void watch_after(struct qemu_plugin_tb *tb, size_t next, struct site *site)
 {
 	struct vtdx *vtdx = site->vtdx;
 
 	if (next < qemu_plugin_tb_n_insns(tb)) {
 		qemu_plugin_register_vcpu_insn_exec_cb(qemu_plugin_tb_get_insn(tb, next),
-						       on_after_cpuid, QEMU_CB_RW_REGS, site);
+						       site->after, QEMU_CB_RW_REGS, site);
 		return;
 	}
 	g_mutex_lock(&vtdx->lock);
-	g_hash_table_insert(vtdx->after_cpuid, GSIZE_TO_POINTER(site->insn.va + site->insn.len), site);
+	g_hash_table_insert(vtdx->after, GSIZE_TO_POINTER(site->insn.va + site->insn.len), site);
 	g_mutex_unlock(&vtdx->lock);
 }
 
@@ -167,24 +170,23 @@ static void translate_insn(struct vtdx *vtdx, struct qemu_plugin_tb *tb, size_t 
 	rule = rule_for(&insn);
 	if (!rule)
 		return;
-	site = site_for(vtdx, &insn);
+	site = site_for(vtdx, &insn, rule->after);
 	qemu_plugin_register_vcpu_insn_exec_cb(handle, rule->handler, QEMU_CB_RW_REGS_PC, site);
-	if (rule->handler == on_cpuid)
-		watch_after_cpuid(tb, i + 1, site);
+	if (site->after)
+		watch_after(tb, i + 1, site);
 }
 
-/* A CPUID may have ended the block before. */
+/* The instruction before may have ended its block. */
 static void translate_first(struct vtdx *vtdx, struct qemu_plugin_insn *first)
 {
 	struct site *site;
 
 	g_mutex_lock(&vtdx->lock);
-	site = g_hash_table_lookup(vtdx->after_cpuid,
+	site = g_hash_table_lookup(vtdx->after,
 				   GSIZE_TO_POINTER(qemu_plugin_insn_vaddr(first)));
 	g_mutex_unlock(&vtdx->lock);
 	if (site)
-		qemu_plugin_register_vcpu_insn_exec_cb(first, on_after_cpuid, QEMU_CB_RW_REGS,
-						       site);
+		qemu_plugin_register_vcpu_insn_exec_cb(first, site->after, QEMU_CB_RW_REGS, site);
 }
 
 /**
@@ -199,6 +201,8 @@ void translate_tb(struct qemu_plugin_tb *tb, void *userdata)
 
 	if (nr)
 		translate_first(vtdx, qemu_plugin_tb_get_insn(tb, 0));
+	qemu_plugin_register_vcpu_tb_exec_cond_cb(tb, on_gp_raised, QEMU_CB_RW_REGS, QEMU_COND_NE,
+						  vtdx->gp_raised, 0, vtdx);
 	for (size_t i = 0; i < nr; i++)
 		translate_insn(vtdx, tb, i);
 }

@@ -48,8 +48,8 @@ uint64_t vcpu_read(struct vcpu *vcpu, unsigned int reg)
 /**
  * vcpu_write - write a register
  * @vcpu: the running vCPU
- * @reg: GPR_* or REG_*; never REG_EFLAGS: arithmetic flags that are set there
- *	stay set for good, as TCG keeps the real ones elsewhere
+ * @reg: GPR_* or REG_*; REG_EFLAGS without arithmetic flags: set there, they would
+ *	stay so for good, as TCG keeps the real ones elsewhere
  * @value: new value
  */
 void vcpu_write(struct vcpu *vcpu, unsigned int reg, uint64_t value)

@@ -60,6 +60,7 @@ enum {
 /* CF, PF, AF, ZF, SF, OF */
 #define X86_EFLAGS_ARITH 0x8d5ull
 #define X86_EFLAGS_FIXED 0x002ull
+#define X86_EFLAGS_IF 0x200ull
 #define X86_EFLAGS_NT 0x4000ull
 
 /**
@@ -72,9 +73,10 @@ enum {
  * @vmxon_pa: VMXON region
  * @leaf: RAX of the SEAMCALL under way
  * @debt_ns: modelled time that was not slept yet
- * @cpuid_site: the CPUID under way, NULL for none
- * @cpuid_leaf: its leaf
- * @cpuid_subleaf: its sub-leaf
+ * @under_way: the CPUID or RDMSR that QEMU is about to execute, NULL for none
+ * @cpuid_leaf: leaf of that CPUID
+ * @cpuid_subleaf: sub-leaf of that CPUID
+ * @rdmsr_value: what that RDMSR is to return
  * @msr: values of the platform's MSRs, in the order of its table
  */
 struct vcpu {
@@ -86,9 +88,10 @@ struct vcpu {
 	uint64_t vmxon_pa;
 	uint64_t leaf;
 	int64_t debt_ns;
-	const struct site *cpuid_site;
+	const struct site *under_way;
 	uint32_t cpuid_leaf;
 	uint32_t cpuid_subleaf;
+	uint64_t rdmsr_value;
 	uint64_t *msr;
 };
 
@@ -113,9 +116,10 @@ struct seam_library {
  * @witness: the log, or NULL
  * @vcpus: logical processors
  * @nr_vcpus: how many
- * @lock: protects @sites and @after_cpuid
+ * @lock: protects @sites and @after
  * @sites: every instruction of interest that was ever translated (struct site)
- * @after_cpuid: address after a CPUID that ended its translation block -> its site
+ * @after: address after an instruction that ended its translation block -> its site
+ * @gp_raised: 1 on a vCPU that is about to run a #GP handler for vcpu_raise_gp()
  * @iretq_va: where the guest kernel has an IRETQ, 0 for not seen yet
  */
 struct vtdx {
@@ -127,7 +131,8 @@ struct vtdx {
 	unsigned int nr_vcpus;
 	GMutex lock;
 	GHashTable *sites;
-	GHashTable *after_cpuid;
+	GHashTable *after;
+	struct qemu_u64 gp_raised;
 	uint64_t iretq_va;
 };
 
@@ -136,10 +141,12 @@ struct vtdx {
  * @vtdx: the platform
  * @insn: the instruction, where it was translated: QEMU runs the same translation
  *	at every address that the page is mapped to, so see vcpu_here()
+ * @after: called before the next instruction, or NULL
  */
 struct site {
 	struct vtdx *vtdx;
 	struct insn insn;
+	qemu_vcpu_cb after;
 };
 
 static inline struct vcpu *site_vcpu(const struct site *site, unsigned int index)
@@ -167,6 +174,7 @@ void vcpu_resume(struct vcpu *vcpu, uint64_t va) __attribute__((noreturn));
 void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags)
 	__attribute__((noreturn));
 void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site);
+void on_gp_raised(unsigned int index, void *userdata);
 void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, void *userdata);
 
 /* translate.c: finds the instructions. */
@@ -179,6 +187,7 @@ void on_vmxoff(unsigned int index, void *userdata);
 void on_mov_to_cr(unsigned int index, void *userdata);
 void on_mov_from_cr(unsigned int index, void *userdata);
 void on_rdmsr(unsigned int index, void *userdata);
+void on_after_rdmsr(unsigned int index, void *userdata);
 void on_wrmsr(unsigned int index, void *userdata);
 void on_cpuid(unsigned int index, void *userdata);
 void on_after_cpuid(unsigned int index, void *userdata);
