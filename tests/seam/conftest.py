@@ -8,8 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from .binding import REPO, Library
+
+# How long an example takes says more about the machine than about the library.
+settings.register_profile("seam", deadline=None)
+settings.load_profile("seam")
 
 
 @pytest.fixture(scope="session")

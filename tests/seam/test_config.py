@@ -288,7 +288,7 @@ def test_available_memory_has_to_be_convertible(library: Library) -> None:
 
 
 def test_cmrs_that_touch_count_as_one_also_across_an_empty_entry(library: Library) -> None:
-    cmrs = [(4 * GIB, GIB), (5 * GIB, 3 * GIB), (0, 0), (8 * GIB, 26 * GIB)]
+    cmrs = [(4 * GIB, GIB), (5 * GIB, 2 * GIB), (0, 0), (7 * GIB, 27 * GIB)]
     assert _host(library, cmrs=cmrs).config(_three()) == OK
 
 

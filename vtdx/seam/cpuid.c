@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* CPUID as TDH.SYS.INIT verifies and TDH.SYS.LP.INIT compares it. */
+#include <assert.h>
 #include <string.h>
 
 #include "cpuid_table.h"
 #include "module.h"
 
-_Static_assert(NR_CPUID_ROWS <= MAX_CPUID_ROWS, "struct sampled is too small");
+static_assert(NR_CPUID_ROWS <= MAX_CPUID_ROWS, "struct sampled is too small");
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -17,7 +18,7 @@ enum { EAX, EBX, ECX, EDX };
 #define TOPOLOGY_CORE 2u
 #define TOPOLOGY_TYPES 6u
 #define TOPOLOGY_TYPE(ecx) ((ecx) >> 8 & 0xff)
-#define TOPOLOGY_SHIFT(eax) ((eax) & 0x1f)
+#define TOPOLOGY_SHIFT(eax) (0x1f & (eax))
 #define L3_SHARING(eax) ((eax) >> 14 & 0xfff)
 
 #define PERFMON_VERSION_MIN 5
@@ -117,7 +118,7 @@ static uint64_t verify_linear_width(struct call *call, const struct cpuid_row *r
 				    const uint32_t value[4])
 {
 	static const uint32_t mask[4] = { [EAX] = 0xff00 };
-	bool la57 = seam_sampled_cpuid(call->seam, 7, 0, ECX) & 1u << 16;
+	bool la57 = seam_sampled_cpuid(call->seam, 7, 0, ECX) & BIT(16);
 	const uint32_t want[4] = { [EAX] = la57 ? 57 << 8 : 48 << 8 };
 
 	return differs(value, want, mask) ? incorrect(call, row, mask, want) : TDX_SUCCESS;

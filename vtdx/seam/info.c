@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* TDH.SYS.INFO: TDSYSINFO_STRUCT and the CMR table. */
+#include <assert.h>
 #include <string.h>
 
 #include "module.h"
@@ -8,7 +9,7 @@
 struct cpuid_config_entry {
 	uint32_t leaf, subleaf;
 	uint32_t regs[4];
-} __attribute__((packed));
+};
 
 /* As it lies in memory (TDX module ABI spec, TDSYSINFO_STRUCT). */
 struct tdsysinfo {
@@ -37,12 +38,12 @@ struct tdsysinfo {
 	uint32_t num_cpuid_config;
 	struct cpuid_config_entry cpuid_config[NR_CPUID_CONFIG];
 	uint8_t reserved_5[604];
-} __attribute__((packed));
+};
 
 #define CMR_ARRAY_BYTES (SEAM_MAX_CMRS * sizeof(struct seam_cmr))
 
-_Static_assert(sizeof(struct tdsysinfo) == 1024, "TDSYSINFO_STRUCT");
-_Static_assert(CMR_ARRAY_BYTES == 512, "CMR_INFO array");
+static_assert(sizeof(struct tdsysinfo) == 1024, "TDSYSINFO_STRUCT");
+static_assert(CMR_ARRAY_BYTES == 512, "CMR_INFO array");
 
 static void fill_info(const struct seam *seam, struct tdsysinfo *info)
 {

@@ -2,7 +2,7 @@
 /* TDH.SYS.INIT: verifies the platform and samples what every LP has to share. */
 #include "module.h"
 
-#define SEAM_CAPABILITIES_NEEDED (1ull << 4 | 1ull << 5)
+#define SEAM_CAPABILITIES_NEEDED (BIT_ULL(4) | BIT_ULL(5))
 #define MAX_KEYIDS 2048
 /* Minus one, as loader and module count: 14 pages hold the module's handoff data. */
 #define MIN_HANDOFF_PAGES 13
@@ -17,7 +17,7 @@ static const struct {
 	{ MSR_ARCH_CAPABILITIES, 0x20fd6f, 0x20fd6b },
 	{ MSR_XAPIC_DISABLE_STATUS, ~0ull, 1 },
 	{ MSR_MISC_PACKAGE_CTLS, 1, 1 },
-	{ MSR_PERF_CAPABILITIES, 1 << 13, 1 << 13 },
+	{ MSR_PERF_CAPABILITIES, BIT(13), BIT(13) },
 	{ MSR_TSC_ADJUST, 0, 0 },
 };
 
@@ -83,8 +83,7 @@ static uint64_t verify_keyids(struct call *call)
 		return TDX_NUM_ACTIVATED_HKIDS_NOT_SUPPORTED | MAX_KEYIDS;
 	if (!seam_sample(call, MSR_WBINVDP) || !seam_sample(call, MSR_WBNOINVDP))
 		return TDX_SUCCESS;
-	return msr[MSR_WBINVDP] == msr[MSR_WBNOINVDP] ? TDX_SUCCESS :
-							incorrect_msr(MSR_WBNOINVDP);
+	return msr[MSR_WBINVDP] == msr[MSR_WBNOINVDP] ? TDX_SUCCESS : incorrect_msr(MSR_WBNOINVDP);
 }
 
 static uint64_t verify_seam_capabilities(struct call *call)
@@ -111,14 +110,13 @@ static uint64_t verify_entropy(struct call *call)
 	struct seam *seam = call->seam;
 	uint64_t canary;
 
-	return seam->ops.rdrand(seam->opaque, call->lp, &canary) ? TDX_SUCCESS :
-								   TDX_RND_NO_ENTROPY;
+	return seam->ops.rdrand(seam->opaque, call->lp, &canary) ? TDX_SUCCESS : TDX_RND_NO_ENTROPY;
 }
 
 static uint64_t (*const steps[])(struct call *call) = {
-	verify_capability_msrs, seam_verify_cpuid, seam_verify_vmx, verify_encryption,
-	verify_keyids, seam_verify_cmrs, seam_verify_smrrs, verify_seam_capabilities,
-	verify_sigstruct, verify_entropy,
+	verify_capability_msrs, seam_verify_cpuid, seam_verify_vmx,   verify_encryption,
+	verify_keyids,		seam_verify_cmrs,  seam_verify_smrrs, verify_seam_capabilities,
+	verify_sigstruct,	verify_entropy,
 };
 
 static uint64_t verify_platform(struct call *call)

@@ -3,8 +3,8 @@
 #include "module.h"
 
 #define SMRR_ADDRESS 0xfffff000u
-#define SMRR_LOCK (1ull << 10)
-#define SMRR_VALID (1ull << 11)
+#define SMRR_LOCK BIT_ULL(10)
+#define SMRR_VALID BIT_ULL(11)
 
 #define MAX_SMRRS 2
 

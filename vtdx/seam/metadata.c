@@ -6,7 +6,7 @@
 #include "td_params.h"
 
 /* Metadata field identifier (TDX module ABI spec, MD_FIELD_ID). */
-#define ID_CODE(id) ((id) & 0xffffff)
+#define ID_CODE(id) (0xffffff & (id))
 #define ID_SIZE(id) ((id) >> 32 & 3)
 #define ID_CLASS(id) ((id) >> 56 & 0x3f)
 #define ID_CONTEXT (7ull << 52)
@@ -15,18 +15,18 @@
 #define ID_NULL (~0ull)
 /* 31:24, 37:34, 46:38 and 49:47; TDH.SYS.RD minds 55 and 62 too. */
 #define ID_MUST_BE_0 (0xffull << 24 | 0xffffull << 34)
-#define ID_MUST_BE_0_RD (ID_MUST_BE_0 | 1ull << 55 | 1ull << 62)
+#define ID_MUST_BE_0_RD (ID_MUST_BE_0 | BIT_ULL(55) | BIT_ULL(62))
 
 #define NO_ROW ((size_t)-1)
 
 #define LIST_BYTES 4096
 
-#define GET_CONFIG(name, expression) \
+#define GET_CONFIG(name, expression)                                        \
 	static uint64_t get_##name(const struct seam *seam, uint32_t index) \
-	{ \
-		const struct seam_config *config = &seam->config; \
-		(void)index; \
-		return expression; \
+	{                                                                   \
+		const struct seam_config *config = &seam->config;           \
+		(void)index;                                                \
+		return expression;                                          \
 	}
 
 GET_CONFIG(num_pkgs, config->packages)
@@ -274,8 +274,7 @@ static bool find_start(const struct seam *seam, uint64_t id, struct cursor *at)
 	if (id == ID_NULL)
 		return true;
 	at->row = find_row(seam, id);
-	if (id & ID_MUST_BE_0 || at->row == NO_ROW ||
-	    ID_SIZE(id) != ID_SIZE(fields[at->row].id))
+	if (id & ID_MUST_BE_0 || at->row == NO_ROW || ID_SIZE(id) != ID_SIZE(fields[at->row].id))
 		return false;
 	index = ID_CODE(id) - ID_CODE(fields[at->row].id);
 	at->field = index / fields[at->row].elements;

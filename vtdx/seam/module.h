@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bits.h"
 #include "lock.h"
 #include "msr.h"
 #include "seam.h"
@@ -26,9 +27,9 @@
 
 /* MAXPHYADDR that the module is built for: CPUID must say this and nothing else. */
 #define MAX_PA_BITS 52
-#define KIB4 (1ull << 12)
-#define MIB2 (1ull << 21)
-#define GIB1 (1ull << 30)
+#define KIB4 BIT_ULL(12)
+#define MIB2 BIT_ULL(21)
+#define GIB1 BIT_ULL(30)
 
 #define MAX_TDMRS 64
 #define MAX_RESERVED 16
@@ -36,7 +37,7 @@
 
 /* TDX_FEATURES0 */
 #define FEATURES0_1_5_01 0xf0fbfull
-#define FEATURES0_TOPOLOGY_ENUM (1ull << 20)
+#define FEATURES0_TOPOLOGY_ENUM BIT_ULL(20)
 
 /* Operand ids (TDX module ABI spec, completion status, operand ids). */
 enum operand {
@@ -182,8 +183,7 @@ void seam_write_pa(struct seam *seam, uint64_t pa, const void *buf, uint64_t byt
 /* cpuid.c */
 uint64_t seam_verify_cpuid(struct call *call);
 uint64_t seam_compare_cpuid(struct call *call);
-uint32_t seam_sampled_cpuid(const struct seam *seam, uint32_t leaf, uint32_t subleaf,
-			    uint32_t reg);
+uint32_t seam_sampled_cpuid(const struct seam *seam, uint32_t leaf, uint32_t subleaf, uint32_t reg);
 
 /* vmx.c */
 uint64_t seam_verify_vmx(struct call *call);

@@ -3,6 +3,7 @@
  * P-SEAMLDR: what a host reads of it. Loading modules (INSTALL, SHUTDOWN, CLEANUP)
  * is not modelled: those leaves are refused like unknown ones.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "module.h"
@@ -41,9 +42,9 @@ struct seamldr_info {
 	uint8_t seamextend_reserved[5];
 	uint64_t features0;
 	uint8_t reserved_2[80];
-} __attribute__((packed));
+};
 
-_Static_assert(sizeof(struct seamldr_info) == 256, "SEAMLDR_INFO");
+static_assert(sizeof(struct seamldr_info) == 256, "SEAMLDR_INFO");
 
 /* First half of P_SYS_INFO_TABLE. */
 struct sys_info_table {
@@ -58,9 +59,9 @@ struct sys_info_table {
 	uint8_t reserved_0[62];
 	struct seam_cmr cmr[SEAM_MAX_CMRS];
 	uint8_t reserved_1[1408];
-} __attribute__((packed));
+};
 
-_Static_assert(sizeof(struct sys_info_table) == 2048, "SEAMINFO");
+static_assert(sizeof(struct sys_info_table) == 2048, "SEAMINFO");
 
 static uint64_t read_msr(struct seam *seam, uint32_t lp, enum seam_msr msr)
 {

@@ -8,7 +8,7 @@
 #define RAX_LEAF(rax) ((uint16_t)(rax))
 #define RAX_VERSION(rax) ((uint8_t)((rax) >> 16))
 #define RAX_RESERVED 0xffffffffff000000ull
-#define RAX_PSEAMLDR (1ull << 63)
+#define RAX_PSEAMLDR BIT_ULL(63)
 
 enum leaf_lock {
 	LOCK_NONE,
@@ -38,8 +38,8 @@ static const struct leaf {
 } leaves[] = {
 	{ 31, true, 0, LOCK_EXCLUSIVE, 0, tdh_sys_key_config },
 	{ 32, true, 0, LOCK_NONE, CLEAR_RDX | CLEAR_R9, tdh_sys_info },
-	{ 33, true, 1, LOCK_EXCLUSIVE,
-	  CLEAR_RCX | CLEAR_RDX | CLEAR_R8 | CLEAR_R9 | CLEAR_R10, tdh_sys_init },
+	{ 33, true, 1, LOCK_EXCLUSIVE, CLEAR_RCX | CLEAR_RDX | CLEAR_R8 | CLEAR_R9 | CLEAR_R10,
+	  tdh_sys_init },
 	{ 34, true, 0, LOCK_NONE, 0, tdh_sys_rd },
 	{ 35, true, 0, LOCK_SHARED, CLEAR_RCX | CLEAR_RDX | CLEAR_R8, tdh_sys_lp_init },
 	{ 36, false, 0, LOCK_OWN, CLEAR_RDX, tdh_sys_tdmr_init },
@@ -222,8 +222,7 @@ static bool ops_are_sane(const struct seam_ops *ops)
 	       ops->cpuid && ops->rdrand && ops->pconfig && ops->seam_capabilities;
 }
 
-struct seam *seam_create(const struct seam_config *config, const struct seam_ops *ops,
-			 void *opaque)
+struct seam *seam_create(const struct seam_config *config, const struct seam_ops *ops, void *opaque)
 {
 	struct seam *seam;
 

@@ -6,7 +6,7 @@
 #define HANDOFF_BYTES 53386
 
 /* RCX of modules after 1.5.01: version, bit 16, and nothing else. */
-#define SHUTDOWN_HV(rcx) ((rcx) & 0xffff)
+#define SHUTDOWN_HV(rcx) (0xffff & (rcx))
 #define SHUTDOWN_RESERVED (~0ull << 17)
 
 /**
@@ -87,8 +87,7 @@ static bool handoff_fits(struct seam *seam)
 {
 	const struct handoff *handoff = &seam->handoff;
 
-	return atomic_load(&seam->handoff_valid) &&
-	       handoff->hv >= seam->config.min_update_hv &&
+	return atomic_load(&seam->handoff_valid) && handoff->hv >= seam->config.min_update_hv &&
 	       handoff->hv <= seam->config.module_hv;
 }
 

@@ -70,8 +70,8 @@ uint64_t seam_cpuid_config_all(const struct seam *seam, uint32_t index, uint32_t
 {
 	const struct cpuid_config *config = &cpuid_config[index];
 
-	return all_bits(seam, config, 2 * half) |
-	       (uint64_t)all_bits(seam, config, 2 * half + 1) << 32;
+	return all_bits(seam, config, 2 * half) | (uint64_t)all_bits(seam, config, 2 * half + 1)
+							  << 32;
 }
 
 /**

@@ -9,11 +9,11 @@
 #define TDCS_BASE_BYTES 24576
 #define TDVPS_BASE_BYTES 24576
 
-#define ATTRIBUTES_FIXED0 (1ull << 0 | 1ull << 28 | 1ull << 29 | 1ull << 30 | 1ull << 63)
+#define ATTRIBUTES_FIXED0 (BIT_ULL(0) | BIT_ULL(28) | BIT_ULL(29) | BIT_ULL(30) | BIT_ULL(63))
 #define ATTRIBUTES_FIXED1 0ull
 #define XFAM_FIXED1 3ull
 
 /* SSB_NO, RRSBA, BHI_NO, PBRSB_NO */
-#define ARCH_CAPABILITIES_CONFIG (1ull << 4 | 1ull << 19 | 1ull << 20 | 1ull << 24)
+#define ARCH_CAPABILITIES_CONFIG (BIT_ULL(4) | BIT_ULL(19) | BIT_ULL(20) | BIT_ULL(24))
 
 #endif /* VTDX_TD_PARAMS_H */

@@ -207,8 +207,12 @@ static uint64_t check_reserved_of(const struct seam *seam, uint32_t i)
 }
 
 static uint64_t (*const checks[])(const struct seam *seam, uint32_t i) = {
-	check_range,		  check_reserved_of,	    check_pamt_ranges,
-	check_pamt_against_pamts, check_pamt_against_tdmrs, check_pamt_in_cmrs,
+	check_range,
+	check_reserved_of,
+	check_pamt_ranges,
+	check_pamt_against_pamts,
+	check_pamt_against_tdmrs,
+	check_pamt_in_cmrs,
 	check_available_in_cmrs,
 };
 

@@ -39,8 +39,7 @@ static void write_pamt_1g(struct seam *seam, const struct tdmr *tdmr)
 
 	if (tdmr->done_bytes % GIB1 == 0)
 		seam_write_pa(seam,
-			      tdmr->pamt[PAMT_1G].base +
-				      tdmr->done_bytes / GIB1 * PAMT_ENTRY_BYTES,
+			      tdmr->pamt[PAMT_1G].base + tdmr->done_bytes / GIB1 * PAMT_ENTRY_BYTES,
 			      entry, sizeof(entry));
 }
 

@@ -4,10 +4,10 @@
 
 #define MAX_VMCS_BYTES 2048
 #define VMX_BASIC_VMCS_BYTES(msr) ((msr) >> 32 & 0x1fff)
-#define VMX_BASIC_INS_OUTS (1ull << 54)
-#define VMX_BASIC_TRUE_CTLS (1ull << 55)
+#define VMX_BASIC_INS_OUTS BIT_ULL(54)
+#define VMX_BASIC_TRUE_CTLS BIT_ULL(55)
 
-#define VMX_MISC_NEEDED (1u << 5 | 1u << 6 | 1u << 7 | 1u << 14 | 1u << 29)
+#define VMX_MISC_NEEDED (BIT(5) | BIT(6) | BIT(7) | BIT(14) | BIT(29))
 #define VMX_MISC_CR3_TARGETS(msr) ((msr) >> 16 & 0x1ff)
 #define VMX_MISC_CR3_TARGETS_MIN 4
 
@@ -17,11 +17,11 @@
 #define GUEST_CR0_NESTED 0x8005001full
 #define GUEST_CR4 0x2040ull
 /* PE and PG are fixed to 1 for VMX operation, yet not for an unrestricted guest. */
-#define CR0_UNRESTRICTED (1ull << 0 | 1ull << 31)
+#define CR0_UNRESTRICTED (BIT_ULL(0) | BIT_ULL(31))
 
-#define PROCBASED2_WAITPKG (1u << 26)
-#define PROCBASED2_ENCLV (1u << 28)
-#define CPUID_7_ECX_WAITPKG (1u << 5)
+#define PROCBASED2_WAITPKG BIT(26)
+#define PROCBASED2_ENCLV BIT(28)
+#define CPUID_7_ECX_WAITPKG BIT(5)
 
 /**
  * struct controls - what a VMX control MSR has to allow
