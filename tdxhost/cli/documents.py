@@ -44,10 +44,11 @@ def findings_of(verdict: Verdict) -> list[Document]:
 
 
 def _outcome(judge: Judge, outcome: Outcome) -> Document:
-    """What a SEAMCALL came to; all null when none was made."""
+    """What a SEAMCALL came to; null where it was not made or did not answer."""
     called = outcome.leaf != 0
-    # SEAMCALL that faulted or found no module gave no status.
-    answered = called and not outcome.trap and outcome.code is not Code.NO_MODULE
+    # A SEAMCALL that faulted or found no module gave no status, and the registers say 0.
+    silent = outcome.trap or outcome.code is Code.NO_MODULE
+    answered = called and not silent and not (outcome.error and outcome.seam_status == 0)
     name = judge.reference.name_of(outcome.seam_status, outcome.leaf) if answered else None
     return {
         "leaf": leaf_name(outcome.leaf) if called else None,

@@ -37,7 +37,8 @@ def run(context: Context) -> ExitCode:
     with context.open_driver() as driver:
         info = driver.get_info()
         metadata = read_metadata(driver, table)
-    verdict = combine(context.judge.host(info))
+        cpus = driver.get_cpus() if metadata.not_read else ()
+    verdict = combine(context.judge.host(info), context.judge.cpus(cpus))
     return context.finish(
         verdict,
         lambda: info_document(info, table, metadata, verdict),

@@ -82,7 +82,7 @@ def _summary(memory: Memory) -> str:
     if not tdmrs:
         return f"System RAM {size(sums[RangeKind.RAM])}; no TDMRs yet (tdxhost enable makes them)"
     return (
-        f"TDX memory {size(sums[RangeKind.TDX])} of {size(sums[RangeKind.RAM])} System RAM; "
+        f"TDX memory {size(sums[RangeKind.TDX])} of {size(sums[RangeKind.RAM])} RAM; "
         f"{count(len(tdmrs), 'TDMR')}; PAMT {size(memory.pamt_bytes)}"
     )
 

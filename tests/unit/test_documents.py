@@ -194,7 +194,7 @@ def test_memory_gives_ranges_by_kind_and_sums_by_node(capsys: pytest.CaptureFixt
 def test_memory_ranges_read_like_iomem(capsys: pytest.CaptureFixture[str]) -> None:
     memory.run(context(FakeDriver()))
     shown = capsys.readouterr().out
-    assert shown.startswith("TDX memory 4.0 GiB of 4.0 GiB System RAM; 2 TDMRs; PAMT 16.0 MiB")
+    assert shown.startswith("TDX memory 4.0 GiB of 4.0 GiB RAM; 2 TDMRs; PAMT 16.0 MiB")
     assert "0x100000-0x7fffffff" in shown
 
 
@@ -217,6 +217,31 @@ def test_info_without_an_enabled_cpu_says_how_to_get_the_rest(
     driver = FakeDriver(fields=NoEnabledCpu(6, "SYS_RD", "Enable one first"))
     assert info.run(context(driver)) is ExitCode.OK
     assert "Enable one first" in capsys.readouterr().out
+
+
+def test_info_on_a_host_whose_module_is_absent_exits_with_3(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cpus = tuple(failed_cpu(number, code=Code.NO_MODULE) for number in range(4))
+    driver = FakeDriver(cpus=cpus, fields=NoEnabledCpu(6, "SYS_RD", "Enable one first"))
+    assert info.run(context(driver)) is ExitCode.ABSENT
+    assert "not loaded" in capsys.readouterr().err
+
+
+def test_a_failure_that_told_no_status_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    enabled = replace(
+        ENABLED,
+        module_status=ModuleStatus.ERROR,
+        step=Step.CPUS,
+        error=22,
+        code=Code.EARLIER_FAILURE,
+        leaf=0x21,
+    )
+    enable.run(context(FakeDriver(enabled=enabled), "json", retry=False))
+    module = _json(capsys)["module"]
+    assert module["leaf"] == "TDH.SYS.INIT"
+    assert module["seam_status"] is None
+    assert module["status_name"] is None
 
 
 def test_cpu_enable_gives_a_document(capsys: pytest.CaptureFixture[str]) -> None:
