@@ -284,8 +284,7 @@ static int cpu_online_callback(unsigned int cpu)
 
 static int cpu_offline_callback(unsigned int cpu)
 {
-	if (!tdxhost_keys_pending() ||
-	    tdxhost_package_online(package_of(cpu), cpu) < nr_cpu_ids)
+	if (!tdxhost_keys_pending() || tdxhost_package_online(package_of(cpu), cpu) < nr_cpu_ids)
 		return 0;
 	pr_warn_ratelimited("CPU %u stays online: its package has no TDX key yet\n", cpu);
 	return -EBUSY;

@@ -63,8 +63,7 @@ static int array_put(const struct user_array *array, u32 i, const void *entry, s
 	u8 __user *to = array->address + (size_t)i * array->entry_size;
 	size_t known = min_t(size_t, array->entry_size, size);
 
-	if (copy_to_user(to, entry, known) ||
-	    clear_user(to + known, array->entry_size - known))
+	if (copy_to_user(to, entry, known) || clear_user(to + known, array->entry_size - known))
 		return -EFAULT;
 	return 0;
 }
@@ -214,8 +213,7 @@ static void get_all(const struct cpumask *mask, struct tdxhost_cpu_result *resul
 static int with_cpus(struct tdxhost_cpus *cpus, const struct cpumask *everyone,
 		     void (*fill)(const struct cpumask *mask, struct tdxhost_cpu_result *results))
 {
-	struct user_array array = { u64_to_user_ptr(cpus->results), cpus->count,
-				    cpus->entry_size };
+	struct user_array array = { u64_to_user_ptr(cpus->results), cpus->count, cpus->entry_size };
 	struct tdxhost_cpu_result *results = NULL;
 	cpumask_var_t mask;
 	int ret = array_check(&array);

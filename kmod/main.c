@@ -12,6 +12,25 @@
 #include "seamcall.h"
 #include "tdxhost.h"
 
+/**
+ * DOC: tdxhost
+ *
+ * Brings up the TDX module of this host when user space asks for it, through
+ * /dev/tdxhost, and keeps what each step and each CPU came to. The calls and
+ * what they answer are in <linux/tdxhost.h>.
+ *
+ * tdx_cpu_enable() makes the TDX module usable on a CPU, by TDH.SYS.INIT once
+ * for the machine and TDH.SYS.LP.INIT on the CPU. tdx_enable() then initialises
+ * the TDX module, step by step. Up to TDH.SYS.CONFIG a failure leaves nothing
+ * behind: all memory goes back. From there on memory for PAMTs belongs to the
+ * TDX module, this module stays loaded, and a later call goes on at the step
+ * that failed.
+ *
+ * Locks, in the order in which they are taken: CPU hotplug lock for reading,
+ * the mutex of tdx_enable(), the mutex of the memory map. What GET_STATUS tells
+ * has a spinlock of its own and waits for none of them.
+ */
+
 static char *provider = "auto";
 module_param(provider, charp, 0444);
 MODULE_PARM_DESC(provider, "which code initialises TDX: auto (default) or direct");

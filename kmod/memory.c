@@ -133,8 +133,8 @@ static int add_ram(struct resource *res, void *data)
  */
 int tdxhost_ram_get(struct tdxhost_regions *ram)
 {
-	int ret = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
-				      0, -1, ram, add_ram);
+	int ret = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY, 0,
+				      -1, ram, add_ram);
 
 	/* -EINVAL says that there was none. */
 	return ret == -EINVAL ? 0 : ret;

@@ -73,12 +73,12 @@ static int read_cmrs(struct tdxhost_step_result *result, struct tdxhost_metadata
 static bool limits_ok(const struct tdmr_limits *limits)
 {
 	return limits->max_tdmrs && limits->max_reserved &&
-	       limits->pamt_entry_bytes[TDMR_PAMT_4K] &&
-	       limits->pamt_entry_bytes[TDMR_PAMT_2M] && limits->pamt_entry_bytes[TDMR_PAMT_1G];
+	       limits->pamt_entry_bytes[TDMR_PAMT_4K] && limits->pamt_entry_bytes[TDMR_PAMT_2M] &&
+	       limits->pamt_entry_bytes[TDMR_PAMT_1G];
 }
 
-static int read_architectural(struct tdxhost_step_result *result,
-			      struct tdxhost_metadata *metadata, u64 *nr_cmrs)
+static int read_architectural(struct tdxhost_step_result *result, struct tdxhost_metadata *metadata,
+			      u64 *nr_cmrs)
 {
 	u64 major, minor, update, max_tdmrs, max_reserved, pamt_4k, pamt_2m, pamt_1g;
 	const struct {

@@ -40,6 +40,8 @@ static unsigned long obstacle(unsigned long start, unsigned long nr, int node)
 	for (pfn = start + nr; pfn-- > start;) {
 		struct page *page = pfn_to_online_page(pfn);
 
+		if (IS_ALIGNED(pfn, pageblock_nr_pages))
+			cond_resched();
 		if (!page || PageReserved(page) || page_to_nid(page) != node ||
 		    page_zone(page) != page_zone(last) || page_zonenum(page) > ZONE_NORMAL)
 			return pfn;
@@ -124,8 +126,7 @@ void tdxhost_pamt_free(struct tdmr *tdmr)
 
 	if (!tdmr->pamt[TDMR_PAMT_4K].base)
 		return;
-	free_contig_range(PFN_DOWN(tdmr->pamt[TDMR_PAMT_4K].base),
-			  PFN_DOWN(tdmr_pamt_bytes(tdmr)));
+	free_contig_range(PFN_DOWN(tdmr->pamt[TDMR_PAMT_4K].base), PFN_DOWN(tdmr_pamt_bytes(tdmr)));
 	for (level = 0; level < TDMR_PAMTS; level++)
 		tdmr->pamt[level].base = 0;
 }

@@ -4,8 +4,8 @@
 #include <linux/tdxhost.h>
 
 #include <asm/cpufeature.h>
-#include <asm/cpuid.h>
 #include <asm/msr.h>
+#include <asm/processor.h>
 
 #include "compat.h"
 #include "tdxhost.h"

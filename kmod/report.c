@@ -78,8 +78,11 @@ static int add(struct tdxhost_ranges *ranges, u32 kind, u64 base, u64 size, int 
 		ranges->room = room;
 	}
 	ranges->list[ranges->nr++] = (struct tdxhost_range){
-		.base_pa = base, .bytes = size, .kind = kind,
-		.node = node == NUMA_NO_NODE ? TDXHOST_NONE : node, .tdmr = tdmr,
+		.base_pa = base,
+		.bytes = size,
+		.kind = kind,
+		.node = node == NUMA_NO_NODE ? TDXHOST_NONE : node,
+		.tdmr = tdmr,
 	};
 	return 0;
 }
@@ -180,8 +183,8 @@ static int add_map(struct tdxhost_ranges *ranges, const struct tdxhost_map *map)
 
 	if (add_cmrs(ranges, &map->metadata) ||
 	    add_regions(ranges, TDXHOST_RANGE_OUTSIDE, map, &map->outside) ||
-	    add_regions(ranges, TDXHOST_RANGE_TDX, map, &map->tdx) ||
-	    add_tdmrs(ranges, map) || add_reserved(ranges, map))
+	    add_regions(ranges, TDXHOST_RANGE_TDX, map, &map->tdx) || add_tdmrs(ranges, map) ||
+	    add_reserved(ranges, map))
 		return -ENOMEM;
 	for (level = 0; level < TDMR_PAMTS; level++)
 		if (add_pamts(ranges, map, level))

@@ -221,8 +221,8 @@ static u32 seamcall(u64 *rax, const struct tdxhost_regs *in, struct tdxhost_regs
 		     "	jmp	3f\n"
 		     "2:	movl	%[vmfail], %[end]\n"
 		     "3:\n" _ASM_EXTABLE_TYPE(1b, 3b, EX_TYPE_FAULT)
-		     : "+a"(ax), "+c"(rcx), "+d"(rdx), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11),
-		       [end] "+r"(end)
+		     : "+a"(ax), "+c"(rcx), "+d"(rdx), "+r"(r8), "+r"(r9), "+r"(r10),
+		       "+r"(r11), [end] "+r"(end)
 		     : [returned] "i"(SEAMCALL_RETURNED), [vmfail] "i"(SEAMCALL_VMFAIL)
 		     : "cc", "memory");
 	*rax = ax;
@@ -243,8 +243,7 @@ static void seamcall_once(struct tdxhost_call *call)
 		call->code = TDXHOST_CODE_NO_MODULE;
 	else if (end == SEAMCALL_FAULTED)
 		/* In VMX root operation #GP leaves one reason: the SEAM range is not enabled. */
-		call->code = call->trap == X86_TRAP_GP ? TDXHOST_CODE_NO_SEAMRR :
-							 TDXHOST_CODE_TRAP;
+		call->code = call->trap == X86_TRAP_GP ? TDXHOST_CODE_NO_SEAMRR : TDXHOST_CODE_TRAP;
 	else if (call->status & (TDX_STATUS_ERROR | TDX_STATUS_NON_RECOVERABLE))
 		call->code = TDXHOST_CODE_SEAMCALL;
 	else

@@ -20,7 +20,7 @@ static struct tdxhost_step_result steps[TDXHOST_NR_STEPS];
 /* Set while the device is there; uevents come from its kobject. */
 static struct device *device;
 
-static const char * const status_names[] = {
+static const char *const status_names[] = {
 	[TDXHOST_MODULE_UNKNOWN] = "unknown",
 	[TDXHOST_MODULE_INITIALIZED] = "initialized",
 	[TDXHOST_MODULE_ERROR] = "error",
@@ -212,7 +212,7 @@ static struct attribute *attributes[] = {
 	&dev_attr_provider.attr,
 	&dev_attr_status.attr,
 	&dev_attr_module_version.attr,
-	NULL
+	NULL,
 };
 
 static const struct attribute_group attribute_group = {

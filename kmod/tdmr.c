@@ -223,8 +223,8 @@ static void set_pamt_sizes(struct tdmr *tdmr, const struct tdmr_limits *limits)
 		u64 entries = tdmr->size / pamt_page_bytes[level];
 
 		tdmr->pamt[level].base = 0;
-		tdmr->pamt[level].size = ALIGN(entries * limits->pamt_entry_bytes[level],
-					       PAMT_ALIGN);
+		tdmr->pamt[level].size =
+			ALIGN(entries * limits->pamt_entry_bytes[level], PAMT_ALIGN);
 	}
 }
 
@@ -268,7 +268,9 @@ int tdmr_layout(struct tdmr *tdmrs, u32 room, const struct tdmr_region *regions,
 		if (nr == max_tdmrs)
 			return -E2BIG;
 		tdmrs[nr] = (struct tdmr){
-			.base = start, .size = end - start, .node = regions[i].node,
+			.base = start,
+			.size = end - start,
+			.node = regions[i].node,
 		};
 		set_pamt_sizes(&tdmrs[nr++], limits);
 		covered = end;

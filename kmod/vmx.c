@@ -56,7 +56,9 @@ static void vmx_off(void)
 {
 	asm volatile("1:	vmxoff\n"
 		     "2:\n" _ASM_EXTABLE(1b, 2b)
-		     : : : "cc", "memory");
+		     :
+		     :
+		     : "cc", "memory");
 }
 
 /*
