@@ -288,8 +288,11 @@ def test_available_memory_has_to_be_convertible(library: Library) -> None:
 
 
 def test_cmrs_that_touch_count_as_one_also_across_an_empty_entry(library: Library) -> None:
+    tdmrs = layout([(6 * GIB, 2 * GIB)], PAMT_AT)
     cmrs = [(4 * GIB, GIB), (5 * GIB, 2 * GIB), (0, 0), (7 * GIB, 27 * GIB)]
-    assert _host(library, cmrs=cmrs).config(_three()) == OK
+    assert _host(library, cmrs=cmrs).config(tdmrs) == OK
+    cmrs[3] = (7 * GIB + PAGE, 27 * GIB)
+    assert _host(library, cmrs=cmrs).config(tdmrs) == ("TDX_TDMR_OUTSIDE_CMRS", 0)
 
 
 def test_a_tdmr_may_be_reserved_whole(library: Library) -> None:

@@ -72,6 +72,17 @@ def test_before_ready_unknown_leaves_are_not_ready(library: Library, leaf: int) 
     assert (status == ("TDX_SYS_NOT_READY", 0)) == (leaf not in BEFORE_READY)
 
 
+def test_some_leaves_wait_for_the_last_key(library: Library) -> None:
+    host = Host(library)
+    steps = (host.lp_init_all, lambda: host.config(ONE_TDMR), lambda: host.status(KEY_CONFIG))
+    for step in steps:
+        step()
+        for leaf in READY_ONLY:
+            assert host.status(leaf, rcx=4 * GIB) == ("TDX_SYS_NOT_READY", 0)
+    assert host.status(KEY_CONFIG, host.lp_of(1)) == OK
+    assert host.status(TDMR_INIT, rcx=4 * GIB) == OK
+
+
 @given(leaf=st.integers(0x100, 0xFFFF))
 def test_when_ready_unknown_leaves_are_invalid(library: Library, leaf: int) -> None:
     assert _ready(library).status(leaf) == BAD_RAX

@@ -106,6 +106,13 @@ def test_what_linux_7_3_and_kvm_ask_for_is_there_in_later_modules(library: Libra
     assert _host(library).status(RD, rdx=MAX_VCPUS_PER_TD) == INCORRECT
 
 
+def test_every_field_that_linux_7_3_reads_is_readable(library: Library, tdx_abi: Path) -> None:
+    reads = yaml.safe_load((tdx_abi / "sys-fields.yaml").read_text())["linux_reads"]["7.3"]
+    host = _host(library, update=16)
+    for field in [*reads, MAX_VCPUS_PER_TD]:
+        assert host.status(RD, rdx=field) == OK, hex(field)
+
+
 def test_features_can_be_overridden(library: Library) -> None:
     assert _read(_host(library, tdx_features0=0x1234), TDX_FEATURES0) == 0x1234
 

@@ -26,7 +26,8 @@ enum leaf_lock {
 
 /*
  * TDX module ABI spec, host-side interface functions. Leaves with before_ready
- * pass the dispatcher in every state but shutdown.
+ * pass the dispatcher in every state but shutdown. TD leaves are not modelled:
+ * they are answered like unknown ones, which differs once the module is ready.
  */
 static const struct leaf {
 	uint16_t number;

@@ -134,7 +134,8 @@ struct seam_config {
  * @seam_capabilities: SEAMOPS CAPABILITIES of LP @lp
  * @hold: called once in each call that passed the dispatcher, with the locks
  *	of the leaf held and before its work; takes the leaf's modelled time.
- *	May be NULL
+ *	Not called where a lock is busy, nor by what a leaf refuses before it
+ *	takes its lock (TDMR.INIT, SHUTDOWN), nor for P-SEAMLDR. May be NULL
  */
 struct seam_ops {
 	uint32_t size;
