@@ -37,5 +37,5 @@ def run(context: Context) -> ExitCode:
 
 
 def _with_public_state(hint: str) -> str:
-    shown = ", ".join(f"{name} {value}" for name, value in public_state().items())
+    shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in public_state().items())
     return f"{hint}\n  What everyone may see: {shown}" if shown else hint

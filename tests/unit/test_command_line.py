@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tdxhost.cli import main as command_line
+from tdxhost.cli import parser
 from tdxhost.device import Device, _open_failure, _refusal
 from tdxhost.errors import (
     BadData,
@@ -64,7 +65,8 @@ def test_each_error_has_its_exit_code_and_a_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(command_line, "_main", lambda words: _raise(error))
+    monkeypatch.setattr(parser, "dispatch", lambda words: _raise(error))
+    monkeypatch.setattr(command_line, "_discard_output", lambda: None)
     assert command_line.main([]) == code
     written = capsys.readouterr()
     assert written.out == ""
@@ -103,7 +105,7 @@ def test_a_cpu_list_that_cant_be_read_is_wrong_usage() -> None:
     [["--format", "json", "status"], ["status", "--format", "json"], ["-v", "status", "-v"]],
 )
 def test_common_options_stand_before_or_after_the_command(words: list[str]) -> None:
-    arguments = command_line._parser(command_line._commands()).parse_args(words)
+    arguments = parser.parse(words)
     if "json" in words:
         assert arguments.format == "json"
     else:
@@ -135,6 +137,21 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         )
     assert run.stderr == ""
     assert run.returncode == command_line.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("end", [">/dev/full", ">&-"])
+def test_output_that_cant_be_written_gives_no_traceback(end: str) -> None:
+    run = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m tdxhost --help {end}"],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+    )
+    assert "Traceback" not in run.stderr
+    assert "Exception ignored" not in run.stderr
+    assert run.returncode == (1 if "full" in end else 0)
 
 
 @pytest.mark.parametrize(

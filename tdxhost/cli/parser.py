@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: its options and sub-commands."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from tdxhost import __version__
+from tdxhost.cli import cpu_enable, enable, info, memory, status
+from tdxhost.cli.context import Context
+
+COMMANDS: tuple[ModuleType, ...] = (status, enable, cpu_enable, info, memory)
+
+DESCRIPTION = "Brings up Intel TDX on this host, step by step, and shows what happened."
+EPILOG = """\
+exit codes: 0 all well; 1 a check or a CPU failed; 2 usage; 3 TDX or the driver is absent;
+4 not permitted; 130 interrupted"""
+
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+def dispatch(words: Sequence[str]) -> int:
+    """Runs the sub-command that words ask for and gives its exit code."""
+    arguments = parse(words)
+    level = LEVELS[min(arguments.verbose, len(LEVELS) - 1)]
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s")
+    return int(arguments.command.run(Context(arguments)))
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line; command is the module of the sub-command."""
+    arguments = _parser().parse_args(words)
+    arguments.format = getattr(arguments, "format", "table")
+    arguments.verbose = getattr(arguments, "verbose", 0)
+    return arguments
+
+
+def _common() -> argparse.ArgumentParser:
+    """Options that stand before or after the sub-command."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument(
+        "--format",
+        choices=("table", "json", "yaml"),
+        help="a table for people (default), or a document with a stable schema",
+    )
+    common.add_argument(
+        "-v", "--verbose", action="count", help="more detail; twice for a log of every call"
+    )
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _common()
+    parser = argparse.ArgumentParser(
+        prog="tdxhost",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        sub = added.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.set_defaults(command=command)
+        command.add_arguments(sub)
+    return parser
