@@ -11,9 +11,9 @@
 #include "witness.h"
 
 #define MSR_MTRRCAP 0xfe
-#define MTRRCAP_SEAMRR (1ull << 15)
+#define MTRRCAP_SEAMRR BIT_ULL(15)
 #define MSR_SEAMRR_MASK 0x1401
-#define SEAMRR_VALID (1ull << 11)
+#define SEAMRR_VALID BIT_ULL(11)
 
 #define NS_PER_S 1000000000ll
 /* Shorter waits are collected: a sleep takes longer than it should. */
@@ -263,8 +263,8 @@ enum ending {
 };
 
 static const char *const ending_names[] = {
-	[ENDING_DONE] = "done", [ENDING_VMFAILINVALID] = "vmfailinvalid",
-	[ENDING_UD] = "ud",	[ENDING_GP] = "gp",
+	[ENDING_DONE] = "done",	  [ENDING_VMFAILINVALID] = "vmfailinvalid",
+	[ENDING_UD] = "ud",	  [ENDING_GP] = "gp",
 	[ENDING_FATAL] = "fatal",
 };
 

@@ -21,11 +21,11 @@ static const struct {
 	unsigned int reg;
 	uint32_t bit;
 } features[] = {
-	{ 0x1, ANY_SUBLEAF, ECX, 5 },  /* VMX */
+	{ 0x1, ANY_SUBLEAF, ECX, 5 }, /* VMX */
 	{ 0x1, ANY_SUBLEAF, EDX, 27 }, /* SS */
-	{ 0x7, 0, ECX, 13 },	       /* TME_EN: IA32_TME_* */
-	{ 0x7, 0, ECX, 28 },	       /* MOVDIR64B */
-	{ 0x7, 0, EDX, 29 },	       /* IA32_ARCH_CAPABILITIES */
+	{ 0x7, 0, ECX, 13 }, /* TME_EN: IA32_TME_* */
+	{ 0x7, 0, ECX, 28 }, /* MOVDIR64B */
+	{ 0x7, 0, EDX, 29 }, /* IA32_ARCH_CAPABILITIES */
 };
 
 static const uint8_t result_regs[] = { GPR_RAX, GPR_RBX, GPR_RCX, GPR_RDX };

@@ -24,12 +24,12 @@ static const struct {
 	uint32_t zeros;
 	uint32_t ones;
 } cleared_outputs[] = {
-	{ 32, OUT_RDX | OUT_R9, 0 },				     /* TDH.SYS.INFO */
-	{ 33, OUT_RCX | OUT_RDX | OUT_R8 | OUT_R9 | OUT_R10, 0 },    /* TDH.SYS.INIT */
-	{ 34, OUT_R8, OUT_RDX },				     /* TDH.SYS.RD */
-	{ 35, OUT_RCX | OUT_RDX | OUT_R8, 0 },			     /* TDH.SYS.LP.INIT */
-	{ 36, OUT_RDX, 0 },					     /* TDH.SYS.TDMR.INIT */
-	{ 37, 0, OUT_R8 },					     /* TDH.SYS.RDALL */
+	{ 32, OUT_RDX | OUT_R9, 0 }, /* TDH.SYS.INFO */
+	{ 33, OUT_RCX | OUT_RDX | OUT_R8 | OUT_R9 | OUT_R10, 0 }, /* TDH.SYS.INIT */
+	{ 34, OUT_R8, OUT_RDX }, /* TDH.SYS.RD */
+	{ 35, OUT_RCX | OUT_RDX | OUT_R8, 0 }, /* TDH.SYS.LP.INIT */
+	{ 36, OUT_RDX, 0 }, /* TDH.SYS.TDMR.INIT */
+	{ 37, 0, OUT_R8 }, /* TDH.SYS.RDALL */
 };
 
 /* A fault as it is being read: what may still be wrong with it. */
@@ -76,7 +76,7 @@ static bool parse_cpu_range(struct parser *p, const char *text)
 static bool parse_cpus(struct parser *p, const char *list)
 {
 	char **ranges = g_strsplit(list, ",", -1);
-	bool ok = ranges[0] != NULL;
+	bool ok = *list;
 
 	if (!p->fault->cpus)
 		p->fault->cpus = g_new0(uint8_t, p->platform->lps);
@@ -221,8 +221,8 @@ static bool strikes(struct fault *fault)
  *
  * Counts the call for every fault that it matches. Return: NULL for none.
  */
-const struct fault *fault_strike(const struct platform *platform, enum fault_at at,
-				 uint64_t target, unsigned int cpu)
+const struct fault *fault_strike(const struct platform *platform, enum fault_at at, uint64_t target,
+				 unsigned int cpu)
 {
 	const struct fault *struck = NULL;
 

@@ -59,8 +59,8 @@ struct fault {
 
 bool fault_parse(struct fault *fault, const char *spec, const struct platform *platform,
 		 const struct seam_library *library, char **why);
-const struct fault *fault_strike(const struct platform *platform, enum fault_at at,
-				 uint64_t target, unsigned int cpu);
+const struct fault *fault_strike(const struct platform *platform, enum fault_at at, uint64_t target,
+				 unsigned int cpu);
 void fault_outputs(const struct fault *fault, uint64_t leaf, struct seam_regs *regs);
 
 #endif /* VTDX_FAULT_H */

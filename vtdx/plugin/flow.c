@@ -90,8 +90,8 @@ static void set_byte(struct vcpu *vcpu, const struct insn *insn, bool value)
 	if (insn->mod != 3)
 		vcpu_write_va(vcpu, vcpu_address(vcpu, insn), &byte, 1);
 	else
-		vcpu_write(vcpu, reg, (vcpu_read(vcpu, reg) & ~(0xffull << shift)) |
-					      (uint64_t)value << shift);
+		vcpu_write(vcpu, reg,
+			   (vcpu_read(vcpu, reg) & ~(0xffull << shift)) | (uint64_t)value << shift);
 }
 
 static uint64_t cmov_source(struct vcpu *vcpu, const struct insn *insn)

@@ -11,8 +11,8 @@
 
 enum policy {
 	POLICY_READ_ONLY, /* writes fault */
-	POLICY_LOCKABLE,  /* writes fault when @lock_bits of @lock_msr are set */
-	POLICY_COMMAND,	  /* writes do something and store nothing */
+	POLICY_LOCKABLE, /* writes fault when @lock_bits of @lock_msr are set */
+	POLICY_COMMAND, /* writes do something and store nothing */
 };
 
 /*
@@ -26,22 +26,22 @@ static const struct {
 	uint32_t lock_msr;
 	uint64_t lock_bits;
 } policies[] = {
-	{ 0x35, 0x35, POLICY_READ_ONLY, 0, 0 },	    /* CORE_THREAD_COUNT */
-	{ 0x3a, 0x3a, POLICY_LOCKABLE, 0x3a, 1 },   /* FEATURE_CONTROL */
-	{ 0x87, 0x87, POLICY_READ_ONLY, 0, 0 },	    /* MKTME_KEYID_PARTITIONING */
-	{ 0x98, 0x99, POLICY_COMMAND, 0, 0 },	    /* WBINVDP, WBNOINVDP */
-	{ 0xa0, 0xa0, POLICY_READ_ONLY, 0, 0 },	    /* SGX_MCU_ERRORCODE */
-	{ 0xbd, 0xbd, POLICY_READ_ONLY, 0, 0 },	    /* XAPIC_DISABLE_STATUS */
-	{ 0xce, 0xcf, POLICY_READ_ONLY, 0, 0 },	    /* PLATFORM_INFO, CORE_CAPABILITIES */
-	{ 0xfe, 0xfe, POLICY_READ_ONLY, 0, 0 },	    /* MTRRCAP */
-	{ 0x10a, 0x10a, POLICY_READ_ONLY, 0, 0 },   /* ARCH_CAPABILITIES */
-	{ 0x1f2, 0x1f3, POLICY_READ_ONLY, 0, 0 },   /* SMRR: SMM alone */
-	{ 0x1f6, 0x1f7, POLICY_READ_ONLY, 0, 0 },   /* SMRR2: likewise */
-	{ 0x345, 0x345, POLICY_READ_ONLY, 0, 0 },   /* PERF_CAPABILITIES */
-	{ 0x480, 0x493, POLICY_READ_ONLY, 0, 0 },   /* VMX capabilities */
-	{ 0x500, 0x500, POLICY_READ_ONLY, 0, 0 },   /* SGX_SVN_STATUS */
-	{ 0x503, 0x503, POLICY_READ_ONLY, 0, 0 },   /* SGX_DEBUG_MODE */
-	{ 0x981, 0x981, POLICY_READ_ONLY, 0, 0 },   /* TME_CAPABILITY */
+	{ 0x35, 0x35, POLICY_READ_ONLY, 0, 0 }, /* CORE_THREAD_COUNT */
+	{ 0x3a, 0x3a, POLICY_LOCKABLE, 0x3a, 1 }, /* FEATURE_CONTROL */
+	{ 0x87, 0x87, POLICY_READ_ONLY, 0, 0 }, /* MKTME_KEYID_PARTITIONING */
+	{ 0x98, 0x99, POLICY_COMMAND, 0, 0 }, /* WBINVDP, WBNOINVDP */
+	{ 0xa0, 0xa0, POLICY_READ_ONLY, 0, 0 }, /* SGX_MCU_ERRORCODE */
+	{ 0xbd, 0xbd, POLICY_READ_ONLY, 0, 0 }, /* XAPIC_DISABLE_STATUS */
+	{ 0xce, 0xcf, POLICY_READ_ONLY, 0, 0 }, /* PLATFORM_INFO, CORE_CAPABILITIES */
+	{ 0xfe, 0xfe, POLICY_READ_ONLY, 0, 0 }, /* MTRRCAP */
+	{ 0x10a, 0x10a, POLICY_READ_ONLY, 0, 0 }, /* ARCH_CAPABILITIES */
+	{ 0x1f2, 0x1f3, POLICY_READ_ONLY, 0, 0 }, /* SMRR: SMM alone */
+	{ 0x1f6, 0x1f7, POLICY_READ_ONLY, 0, 0 }, /* SMRR2: likewise */
+	{ 0x345, 0x345, POLICY_READ_ONLY, 0, 0 }, /* PERF_CAPABILITIES */
+	{ 0x480, 0x493, POLICY_READ_ONLY, 0, 0 }, /* VMX capabilities */
+	{ 0x500, 0x500, POLICY_READ_ONLY, 0, 0 }, /* SGX_SVN_STATUS */
+	{ 0x503, 0x503, POLICY_READ_ONLY, 0, 0 }, /* SGX_DEBUG_MODE */
+	{ 0x981, 0x981, POLICY_READ_ONLY, 0, 0 }, /* TME_CAPABILITY */
 	{ 0x982, 0x982, POLICY_LOCKABLE, 0x982, 1 }, /* TME_ACTIVATE */
 	{ 0x1400, 0x1401, POLICY_LOCKABLE, MSR_SEAMRR_MASK, 1 << 10 }, /* SEAMRR */
 };

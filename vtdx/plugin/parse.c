@@ -7,7 +7,7 @@
 #include "platform.h"
 #include "vtdx.h"
 
-#define PSEAMLDR_LEAF (1ull << 63)
+#define PSEAMLDR_LEAF BIT_ULL(63)
 #define LEAF_NUMBER 0xffffull
 /* No leaf number of the TDX module or P-SEAMLDR is higher. */
 #define LEAF_NUMBERS 256

@@ -13,11 +13,11 @@
 
 /* A platform file that is being read. */
 struct reader {
-	const char *path;
 	GKeyFile *file;
+	GError **error;
+	const char *path;
 	const struct seam_library *library;
 	struct platform *platform;
-	GError **error;
 };
 
 static bool fail(struct reader *r, const char *section, const char *key, const char *why)
@@ -53,32 +53,28 @@ struct field {
 	uint64_t least;
 };
 
-#define FIELD(section, key, member, least)                                                         \
-	{                                                                                          \
-		section, key, offsetof(struct platform, member),                                   \
-			sizeof(((struct platform *)NULL)->member), least                           \
-	}
+#define AT(member) offsetof(struct platform, member)
 
 static const struct field fields[] = {
-	FIELD("cpu", "family", family, 1),
-	FIELD("cpu", "model", model, 0),
-	FIELD("cpu", "stepping", stepping, 0),
-	FIELD("cpu", "sockets", sockets, 1),
-	FIELD("cpu", "cores", cores, 1),
-	FIELD("cpu", "threads", threads, 1),
-	FIELD("seam", "loaded", seam.loaded, 0),
-	FIELD("seam", "capabilities", seam_capabilities, 0),
-	FIELD("seam", "no_integrity", seam.no_integrity, 0),
-	FIELD("seam", "skip_smrr2", seam.skip_smrr2, 0),
-	FIELD("module", "internal", seam.internal, 0),
-	FIELD("module", "build_date", seam.build_date, 0),
-	FIELD("module", "build_num", seam.build_num, 0),
-	FIELD("module", "tdx_features0", seam.tdx_features0, 0),
-	FIELD("module", "module_hv", seam.module_hv, 0),
-	FIELD("module", "min_update_hv", seam.min_update_hv, 0),
-	FIELD("module", "num_handoff_pages", seam.num_handoff_pages, 0),
-	FIELD("module", "no_downgrade", seam.no_downgrade, 0),
-	FIELD("module", "remaining_updates", seam.remaining_updates, 0),
+	{ "cpu", "family", AT(family), 4, 1 },
+	{ "cpu", "model", AT(model), 4, 0 },
+	{ "cpu", "stepping", AT(stepping), 4, 0 },
+	{ "cpu", "sockets", AT(sockets), 4, 1 },
+	{ "cpu", "cores", AT(cores), 4, 1 },
+	{ "cpu", "threads", AT(threads), 4, 1 },
+	{ "seam", "loaded", AT(seam.loaded), 4, 0 },
+	{ "seam", "capabilities", AT(seam_capabilities), 8, 0 },
+	{ "seam", "no_integrity", AT(seam.no_integrity), 4, 0 },
+	{ "seam", "skip_smrr2", AT(seam.skip_smrr2), 4, 0 },
+	{ "module", "internal", AT(seam.internal), 2, 0 },
+	{ "module", "build_date", AT(seam.build_date), 4, 0 },
+	{ "module", "build_num", AT(seam.build_num), 2, 0 },
+	{ "module", "tdx_features0", AT(seam.tdx_features0), 8, 0 },
+	{ "module", "module_hv", AT(seam.module_hv), 2, 0 },
+	{ "module", "min_update_hv", AT(seam.min_update_hv), 2, 0 },
+	{ "module", "num_handoff_pages", AT(seam.num_handoff_pages), 2, 0 },
+	{ "module", "no_downgrade", AT(seam.no_downgrade), 4, 0 },
+	{ "module", "remaining_updates", AT(seam.remaining_updates), 4, 0 },
 };
 
 static const struct field *find_field(const char *section, const char *key)
@@ -302,9 +298,9 @@ static const struct {
 	const char *section;
 	bool (*read)(struct reader *r, const char *section, const char *key, const char *value);
 } sections[] = {
-	{ "platform", read_name },  { "cpu", read_field },	 { "memory", read_nothing },
-	{ "cmr", read_cmr },	    { "seam", read_seam },	 { "module", read_module },
-	{ "msr", read_msr },	    { "cpuid", read_cpuid },	 { "latency", read_latency },
+	{ "platform", read_name }, { "cpu", read_field },   { "memory", read_nothing },
+	{ "cmr", read_cmr },	   { "seam", read_seam },   { "module", read_module },
+	{ "msr", read_msr },	   { "cpuid", read_cpuid }, { "latency", read_latency },
 	{ "faults", read_fault },
 };
 
@@ -404,8 +400,7 @@ static void add_core_thread_count(struct platform *p)
  *
  * What it returns lives as long as the plugin.
  */
-struct platform *platform_read(const char *path, const struct seam_library *library,
-			       GError **error)
+struct platform *platform_read(const char *path, const struct seam_library *library, GError **error)
 {
 	struct reader r = { .path = path, .library = library, .error = error };
 	bool ok;

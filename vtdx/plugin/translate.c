@@ -39,20 +39,24 @@ struct rule {
 	qemu_vcpu_cb after;
 };
 
-#define MODRM_REG(n) 0x38, (n) << 3
-#define MODRM_ALL(byte) 0xff, byte
-#define MODRM_NONE 0, 0
-
 static const struct rule rules[] = {
-	{ INSN_MAP_0F, 0x01, PREFIX_66, MODRM_ALL(0xcf), OPERAND_ANY, on_seamcall, NULL },
-	{ INSN_MAP_0F, 0xc7, PREFIX_F3, MODRM_REG(6), OPERAND_MEMORY, on_vmxon, NULL },
-	{ INSN_MAP_0F, 0x01, PREFIX_NP, MODRM_ALL(0xc4), OPERAND_ANY, on_vmxoff, NULL },
-	{ INSN_MAP_0F, 0x22, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_to_cr, NULL },
-	{ INSN_MAP_0F, 0x20, PREFIX_ANY, MODRM_REG(4), OPERAND_ANY, on_mov_from_cr, NULL },
-	{ INSN_MAP_0F, 0x32, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_rdmsr, on_after_rdmsr },
-	{ INSN_MAP_0F, 0x30, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_wrmsr, NULL },
-	{ INSN_MAP_0F, 0xa2, PREFIX_ANY, MODRM_NONE, OPERAND_ANY, on_cpuid, on_after_cpuid },
-	{ INSN_MAP_0F38, 0xf8, PREFIX_66, MODRM_NONE, OPERAND_MEMORY, on_movdir64b, NULL },
+	/* SEAMCALL */
+	{ INSN_MAP_0F, 0x01, PREFIX_66, 0xff, 0xcf, OPERAND_ANY, on_seamcall, NULL },
+	/* VMXON: /6 */
+	{ INSN_MAP_0F, 0xc7, PREFIX_F3, 0x38, 0x30, OPERAND_MEMORY, on_vmxon, NULL },
+	/* VMXOFF */
+	{ INSN_MAP_0F, 0x01, PREFIX_NP, 0xff, 0xc4, OPERAND_ANY, on_vmxoff, NULL },
+	/* MOV to CR4, MOV from CR4: /4 */
+	{ INSN_MAP_0F, 0x22, PREFIX_ANY, 0x38, 0x20, OPERAND_ANY, on_mov_to_cr, NULL },
+	{ INSN_MAP_0F, 0x20, PREFIX_ANY, 0x38, 0x20, OPERAND_ANY, on_mov_from_cr, NULL },
+	/* RDMSR */
+	{ INSN_MAP_0F, 0x32, PREFIX_ANY, 0, 0, OPERAND_ANY, on_rdmsr, on_after_rdmsr },
+	/* WRMSR */
+	{ INSN_MAP_0F, 0x30, PREFIX_ANY, 0, 0, OPERAND_ANY, on_wrmsr, NULL },
+	/* CPUID */
+	{ INSN_MAP_0F, 0xa2, PREFIX_ANY, 0, 0, OPERAND_ANY, on_cpuid, on_after_cpuid },
+	/* MOVDIR64B */
+	{ INSN_MAP_0F38, 0xf8, PREFIX_66, 0, 0, OPERAND_MEMORY, on_movdir64b, NULL },
 };
 
 static bool prefix_fits(const struct rule *rule, const struct insn *insn)
@@ -182,8 +186,7 @@ static void translate_first(struct vtdx *vtdx, struct qemu_plugin_insn *first)
 	struct site *site;
 
 	g_mutex_lock(&vtdx->lock);
-	site = g_hash_table_lookup(vtdx->after,
-				   GSIZE_TO_POINTER(qemu_plugin_insn_vaddr(first)));
+	site = g_hash_table_lookup(vtdx->after, GSIZE_TO_POINTER(qemu_plugin_insn_vaddr(first)));
 	g_mutex_unlock(&vtdx->lock);
 	if (site)
 		qemu_plugin_register_vcpu_insn_exec_cb(first, site->after, QEMU_CB_RW_REGS, site);

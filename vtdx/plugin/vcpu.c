@@ -5,8 +5,9 @@
 
 /* QEMU's names, in the order of NR_REGS. */
 static const char *const reg_names[NR_REGS] = {
-	"rax", "rcx", "rdx", "rbx", "rsp", "rbp",    "rsi", "rdi", "r8",      "r9",	 "r10", "r11",
-	"r12", "r13", "r14", "r15", "rip", "eflags", "cs", "ss", "fs_base", "gs_base", "cr0", "cr4",
+	"rax", "rcx",	 "rdx", "rbx", "rsp",	  "rbp",     "rsi", "rdi",
+	"r8",  "r9",	 "r10", "r11", "r12",	  "r13",     "r14", "r15",
+	"rip", "eflags", "cs",	"ss",  "fs_base", "gs_base", "cr0", "cr4",
 };
 
 /**

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../seam/bits.h"
 #include "../seam/seam.h"
 #include "insn.h"
 #include "platform.h"
@@ -52,9 +53,9 @@ enum {
 	NR_REGS,
 };
 
-#define X86_CR0_PE (1ull << 0)
-#define X86_CR0_PG (1ull << 31)
-#define X86_CR4_VMXE (1ull << 13)
+#define X86_CR0_PE BIT_ULL(0)
+#define X86_CR0_PG BIT_ULL(31)
+#define X86_CR4_VMXE BIT_ULL(13)
 #define X86_EFLAGS_CF 0x001ull
 #define X86_EFLAGS_ZF 0x040ull
 /* CF, PF, AF, ZF, SF, OF */
@@ -170,9 +171,8 @@ bool vcpu_read_pa(struct vcpu *vcpu, uint64_t pa, void *data, uint64_t bytes);
 bool vcpu_write_pa(struct vcpu *vcpu, uint64_t pa, const void *data, uint64_t bytes);
 
 /* flow.c: how an instruction that the platform answered ends. */
-void vcpu_resume(struct vcpu *vcpu, uint64_t va) __attribute__((noreturn));
-void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags)
-	__attribute__((noreturn));
+_Noreturn void vcpu_resume(struct vcpu *vcpu, uint64_t va);
+_Noreturn void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags);
 void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site);
 void on_gp_raised(unsigned int index, void *userdata);
 void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, void *userdata);

@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "witness.h"
 
 /**
  * struct witness - the log
- * @lock: protects @file, and makes the order of lines that of their times
- * @file: where it goes
+ * @lock: makes the order of lines that of their times
+ * @fd: where it goes
+ * @complained: a write failed, and that was said
  * @start: when the plugin started
  */
 struct witness {
 	GMutex lock;
-	FILE *file;
+	int fd;
+	bool complained;
 	struct timespec start;
 };
 
-#define HEX64 "\"0x%016" G_GINT64_MODIFIER "x\""
+#define HEX64_BYTES (sizeof("\"0x0123456789abcdef\"") - 1)
 
 static int64_t since_ns(const struct timespec *start)
 {
@@ -47,17 +51,45 @@ static void append_string(GString *line, const char *text)
 	g_string_append_c(line, '"');
 }
 
-/* Writes a line; takes over members, which start with a comma or are empty. */
+/* A disk may be full: the guest runs on, and the log says no more. */
+static void complain_once(struct witness *witness)
+{
+	if (!witness->complained)
+		fprintf(stderr, "vtdx: log: %s\n", strerror(errno));
+	witness->complained = true;
+}
+
+/* Two of these are most of a line, and printf() is slow. */
+static void append_hex64(GString *line, const char *before, uint64_t value)
+{
+	static const char digits[] = "0123456789abcdef";
+	char text[HEX64_BYTES] = "\"0x";
+
+	for (unsigned int i = 0; i < 16; i++)
+		text[3 + i] = digits[value >> (60 - 4 * i) & 15];
+	text[HEX64_BYTES - 1] = '"';
+	g_string_append(line, before);
+	g_string_append_len(line, text, sizeof(text));
+}
+
+/* Writes a line, at once; takes over members, which start with a comma or are empty. */
 static void emit(struct witness *witness, int cpu, const char *event, GString *members)
 {
-	char number[16] = "null";
+	char head[96], number[16] = "null";
+	struct iovec parts[2] = { { .iov_base = head } };
 
 	if (cpu >= 0)
 		g_snprintf(number, sizeof(number), "%d", cpu);
+	g_string_append(members, "}\n");
+	parts[1].iov_base = members->str;
+	parts[1].iov_len = members->len;
 	g_mutex_lock(&witness->lock);
-	fprintf(witness->file, "{\"t_ns\": %" G_GINT64_FORMAT ", \"cpu\": %s, \"event\": \"%s\"%s}\n",
-		since_ns(&witness->start), number, event, members->str);
-	fflush(witness->file);
+	parts[0].iov_len = g_snprintf(head, sizeof(head),
+				      "{\"t_ns\": %" G_GINT64_FORMAT
+				      ", \"cpu\": %s, \"event\": \"%s\"",
+				      since_ns(&witness->start), number, event);
+	if (writev(witness->fd, parts, G_N_ELEMENTS(parts)) < 0)
+		complain_once(witness);
 	g_mutex_unlock(&witness->lock);
 	g_string_free(members, TRUE);
 }
@@ -70,16 +102,16 @@ static void emit(struct witness *witness, int cpu, const char *event, GString *m
 struct witness *witness_open(const char *path, GError **error)
 {
 	struct witness *witness;
-	FILE *file = fopen(path, "we");
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
 
-	if (!file) {
+	if (fd < 0) {
 		g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "%s: %s", path,
 			    strerror(errno));
 		return NULL;
 	}
 	witness = g_new0(struct witness, 1);
 	g_mutex_init(&witness->lock);
-	witness->file = file;
+	witness->fd = fd;
 	clock_gettime(CLOCK_MONOTONIC, &witness->start);
 	return witness;
 }
@@ -102,14 +134,16 @@ void witness_start(struct witness *witness, const char *platform, unsigned int c
 	emit(witness, -1, "start", line);
 }
 
-static void append_regs(GString *line, const char *name, const struct seam_regs *regs)
+static void append_regs(GString *line, const struct seam_regs *regs)
 {
-	g_string_append_printf(line,
-			       ", \"%s\": {\"rax\": " HEX64 ", \"rcx\": " HEX64 ", \"rdx\": " HEX64
-			       ", \"r8\": " HEX64 ", \"r9\": " HEX64 ", \"r10\": " HEX64
-			       ", \"r11\": " HEX64 "}",
-			       name, regs->rax, regs->rcx, regs->rdx, regs->r8, regs->r9, regs->r10,
-			       regs->r11);
+	append_hex64(line, "{\"rax\": ", regs->rax);
+	append_hex64(line, ", \"rcx\": ", regs->rcx);
+	append_hex64(line, ", \"rdx\": ", regs->rdx);
+	append_hex64(line, ", \"r8\": ", regs->r8);
+	append_hex64(line, ", \"r9\": ", regs->r9);
+	append_hex64(line, ", \"r10\": ", regs->r10);
+	append_hex64(line, ", \"r11\": ", regs->r11);
+	g_string_append_c(line, '}');
 }
 
 /**
@@ -123,13 +157,16 @@ void witness_seamcall(struct witness *witness, const struct witness_call *call)
 
 	if (!witness)
 		return;
-	line = g_string_new(", \"leaf\": ");
+	line = g_string_sized_new(768);
+	g_string_append(line, ", \"leaf\": ");
 	if (call->leaf)
 		append_string(line, call->leaf);
 	else
-		g_string_append_printf(line, HEX64, call->in->rax);
-	append_regs(line, "in", call->in);
-	append_regs(line, "out", call->out);
+		append_hex64(line, "", call->in->rax);
+	g_string_append(line, ", \"in\": ");
+	append_regs(line, call->in);
+	g_string_append(line, ", \"out\": ");
+	append_regs(line, call->out);
 	g_string_append(line, ", \"status\": ");
 	append_string(line, call->status);
 	g_string_append_printf(line, ", \"result\": \"%s\", \"fault\": ", call->result);
@@ -159,7 +196,8 @@ void witness_vmxon(struct witness *witness, unsigned int cpu, uint64_t pa, const
 	if (!witness)
 		return;
 	line = g_string_new(NULL);
-	g_string_printf(line, ", \"pa\": " HEX64 ", \"result\": \"%s\", \"reason\": ", pa, result);
+	append_hex64(line, ", \"pa\": ", pa);
+	g_string_append_printf(line, ", \"result\": \"%s\", \"reason\": ", result);
 	append_string(line, reason);
 	emit(witness, cpu, "vmxon", line);
 }
@@ -215,7 +253,8 @@ void witness_msr(struct witness *witness, unsigned int cpu, bool write, uint32_t
 	if (!witness)
 		return;
 	line = g_string_new(NULL);
-	g_string_printf(line, ", \"msr\": " HEX64 ", \"value\": " HEX64 ", \"result\": \"%s\"",
-			(uint64_t)msr, value, gp ? "gp" : "done");
+	append_hex64(line, ", \"msr\": ", msr);
+	append_hex64(line, ", \"value\": ", value);
+	g_string_append_printf(line, ", \"result\": \"%s\"", gp ? "gp" : "done");
 	emit(witness, cpu, write ? "wrmsr" : "rdmsr", line);
 }
