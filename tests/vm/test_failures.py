@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.hosts import Boot, Host
-from vtdx.vm import platform
+from vtdx.vm import build, kernels, platform
 
 MISMATCH = "TDH.SYS.LP.INIT cpu=3 status=TDX_INCONSISTENT_MSR detail=0x10a"
 
@@ -93,9 +93,10 @@ def test_broken_platforms_do_not_share_a_message(boot: Boot) -> None:
 
 
 def test_without_driver_or_right_the_message_says_what_to_do(boot: Boot) -> None:
-    with boot(driver=False) as host:
+    driver = build.driver(kernels.find(kernels.DEFAULT))
+    with boot(driver=False, extra={"/root/tdxhost.ko": driver}) as host:
         check_one_message(host, "status", ABSENT, "/dev/tdxhost", "insmod")
-        assert host.run("insmod", "/usr/lib/vtdx/tdxhost.ko").status == 0
+        assert host.run("insmod", "/root/tdxhost.ko").status == 0
         host.run("udevadm", "settle")
         nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
         denied = host.run(*nobody, "tdxhost", "status")

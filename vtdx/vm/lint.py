@@ -32,7 +32,7 @@ sed -i 's/^ColumnLimit:.*/ColumnLimit: 100/' .clang-format
 status=0
 clang-format --dry-run -Werror {formatted} || status=1
 checkpatch="perl /linux/scripts/checkpatch.pl --no-tree --no-summary --terse --strict"
-checkpatch="$checkpatch --max-line-length=100 --codespell=0"
+checkpatch="$checkpatch --max-line-length=100"
 {checkpatch_kernel}
 {checkpatch_user}
 for file in {user}; do

@@ -107,7 +107,8 @@ def array_rules(caller: Caller, found: dict[str, Any]) -> None:
         room = abi.ffi.new("char[]", b"\xcc" * (count * (size + 8)))
         wide = with_array(command, abi.address_of(room), count, entry_size=size + 8)
         found[f"{command} wide entries"] = caller.call(command, wide)
-        tails = {bytes(room)[i * (size + 8) + size :][:8] for i in range(count)}
+        written = bytes(abi.ffi.buffer(room))
+        tails = {written[i * (size + 8) + size :][:8] for i in range(count)}
         found[f"{command} wide tails"] = sorted(tail.hex() for tail in tails)
 
 
