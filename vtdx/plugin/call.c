@@ -137,8 +137,12 @@ bool seam_library_open(struct seam_library *library, const char *path)
 		{ "seam_leaf_name", (void **)&library->leaf_name },
 		{ "seam_status_name", (void **)&library->status_name },
 	};
+	char *absolute;
 
-	library->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	/* dlopen() looks for a plain name elsewhere. */
+	absolute = g_canonicalize_filename(path, NULL);
+	library->handle = dlopen(absolute, RTLD_NOW | RTLD_LOCAL);
+	g_free(absolute);
 	if (!library->handle) {
 		fprintf(stderr, "vtdx: seam library: %s\n", dlerror());
 		return false;

@@ -13,8 +13,8 @@
 
 /* A platform file that is being read. */
 struct reader {
-	GKeyFile *file;
 	GError **error;
+	GKeyFile *file;
 	const char *path;
 	const struct seam_library *library;
 	struct platform *platform;
@@ -358,7 +358,9 @@ static bool check_sections(struct reader *r)
 		for (size_t i = 0; i < G_N_ELEMENTS(sections); i++)
 			known |= !strcmp(*group, sections[i].section);
 		if (!known)
-			ok = fail(r, *group, "", "is not a section of platform files");
+			g_set_error(r->error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE,
+				    "%s: [%s] is not a section of platform files", r->path, *group);
+		ok = known;
 	}
 	g_strfreev(groups);
 	return ok;

@@ -99,6 +99,6 @@ int qemu_plugin_read_memory_hwaddr(uint64_t pa, GByteArray *data, size_t bytes);
 int qemu_plugin_write_memory_hwaddr(uint64_t pa, GByteArray *data);
 
 /* Never returns: whatever the callback holds has to be let go before. */
-_Noreturn void qemu_plugin_set_pc(uint64_t va);
+void qemu_plugin_set_pc(uint64_t va) G_GNUC_NORETURN;
 
 #endif /* VTDX_QEMU_API_H */

@@ -171,8 +171,9 @@ bool vcpu_read_pa(struct vcpu *vcpu, uint64_t pa, void *data, uint64_t bytes);
 bool vcpu_write_pa(struct vcpu *vcpu, uint64_t pa, const void *data, uint64_t bytes);
 
 /* flow.c: how an instruction that the platform answered ends. */
-_Noreturn void vcpu_resume(struct vcpu *vcpu, uint64_t va);
-_Noreturn void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags);
+void vcpu_resume(struct vcpu *vcpu, uint64_t va) G_GNUC_NORETURN;
+void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va,
+		       uint64_t flags) G_GNUC_NORETURN;
 void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site);
 void on_gp_raised(unsigned int index, void *userdata);
 void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, void *userdata);
