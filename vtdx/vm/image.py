@@ -151,7 +151,10 @@ def _cpio(folder: Path, into: Path, find: list[str] | None = None) -> None:
     """Pack a folder, every file as root's; what root alone can read needs root."""
     prefix = [] if os.access(folder, os.R_OK) and find is None else cache.as_root()
     names = subprocess.run(
-        [*prefix, *(find or ["find", ".", "-print0"])], cwd=folder, check=True, capture_output=True
+        [*prefix, *(find or ["find", ".", "-mindepth", "1", "-print0"])],
+        cwd=folder,
+        check=True,
+        capture_output=True,
     ).stdout
     with into.open("wb") as out:
         packed = subprocess.run(
