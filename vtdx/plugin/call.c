@@ -95,7 +95,7 @@ static uint64_t op_seam_capabilities(void *opaque, uint32_t lp)
 	return vtdx->platform->seam_capabilities;
 }
 
-/* Takes the time off the debt that the sleep really took. */
+/* A sleep that took too long is no credit: each leaf takes its own time at least. */
 static void pay_debt(struct vcpu *vcpu)
 {
 	struct timespec wait = {
@@ -105,7 +105,7 @@ static void pay_debt(struct vcpu *vcpu)
 	int64_t before = now_ns();
 
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, NULL);
-	vcpu->debt_ns = MAX(vcpu->debt_ns - (now_ns() - before), -LEAST_SLEEP_NS);
+	vcpu->debt_ns = MAX(vcpu->debt_ns - (now_ns() - before), 0);
 }
 
 /* Waits, so that the leaves of many vCPUs take their time side by side. */
