@@ -10,6 +10,11 @@
 #include <asm/msr.h>
 #include <asm/processor.h>
 
+/* cpuid_ecx() has a header of its own since 6.16, which processor.h includes no more in 7.3. */
+#ifdef TDXHOST_HAVE_ASM_CPUID_API
+#include <asm/cpuid/api.h>
+#endif
+
 /* 6.16 renamed rdmsrl() to rdmsrq(): c435e608cf59 ("x86/msr: Rename 'rdmsrl()' to 'rdmsrq()'") */
 #ifndef rdmsrq
 #define rdmsrq_safe(msr, value) rdmsrl_safe(msr, value)
@@ -23,9 +28,13 @@
 #endif
 
 /*
- * lockdep_assert_cpus_held() is not exported to modules (6.1 to 7.3). What is left
- * is the writer's side of the same contract: callers may sleep.
+ * lockdep_assert_cpus_held() is for modules in 7.3, and was not in 6.12. Before, what
+ * is left of the contract is that callers may sleep.
  */
+#ifdef TDXHOST_HAVE_LOCKDEP_ASSERT_CPUS_HELD
+#define tdxhost_assert_cpus_held() lockdep_assert_cpus_held()
+#else
 #define tdxhost_assert_cpus_held() might_sleep()
+#endif
 
 #endif /* TDXHOST_COMPAT_H */

@@ -5,7 +5,6 @@
 
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
-#include <asm/processor.h>
 
 #include "compat.h"
 #include "tdxhost.h"
