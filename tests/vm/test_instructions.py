@@ -87,6 +87,10 @@ def test_flags_left_over_from_before_do_not_show(
     assert each(healthy, name) == [0] * 4
 
 
+def test_mov_to_cr4_leaves_system_flags_alone(healthy: dict[int, dict[str, Any]]) -> None:
+    assert each(healthy, "strange_flags") == [0] * 4
+
+
 def test_cr4_shows_vmxe_in_the_window_alone(healthy: dict[int, dict[str, Any]]) -> None:
     assert each(healthy, "cr4_shows_vmxe") == [1] * 4
     assert each(healthy, "cr4_hides_vmxe") == [1] * 4

@@ -5,15 +5,16 @@
  *
  * Flags. TCG evaluates the arithmetic flags lazily and keeps their inputs where a
  * plugin can't reach; the eflags that it offers for writing holds all the others.
- * What does set them is IRET. Every 64-bit kernel has an IRETQ, and runs it early:
- * the plugin builds the frame below the guest's stack pointer and goes on there,
- * with interrupts off: Linux takes an interrupt at its IRETQ for one from user
- * space. Where that can't be had, it evaluates the conditional instructions that
- * follow.
+ * Leaving an instruction by set_pc() even leaves inputs that don't fit together: a
+ * later PUSHF or exception then shows TF, DF and IOPL at random. What sets all of
+ * them is IRET. Every 64-bit kernel has an IRETQ, and runs it early: the plugin
+ * builds the frame below the guest's stack pointer and goes on there, with
+ * interrupts off: Linux takes an interrupt at its IRETQ for one from user space.
+ * Where that can't be had, it evaluates the conditional instructions that follow.
  *
  * #GP. QEMU answers a fetch from an address that is not canonical with #GP(0). The
- * plugin sends the vCPU to the faulting instruction's own address, made so with
- * GP_TAG, and takes the tag off the saved RIP before the first instruction of the
+ * plugin sends the vCPU, by IRETQ too, to the faulting instruction's own address,
+ * made so with GP_TAG, and takes the tag off the saved RIP before the first instruction of the
  * handler. As the address says all, it does no harm if an interrupt, or even a move
  * to another vCPU, comes in between.
  */
@@ -40,17 +41,6 @@ struct iretq_frame {
 
 #define MAX_FOLLOWERS 4
 
-/**
- * vcpu_resume - go on at an address, with the flags as they are
- * @vcpu: the running vCPU
- * @va: the linear address; QEMU wants it as an offset into CS, which has a base
- *	other than 0 in real mode, where CPUs start
- */
-void vcpu_resume(struct vcpu *vcpu, uint64_t va)
-{
-	qemu_plugin_set_pc(va - vcpu_cs_base(vcpu));
-}
-
 static bool iretq_still_there(struct vcpu *vcpu, uint64_t va)
 {
 	uint8_t bytes[2];
@@ -72,11 +62,36 @@ static bool push_iretq_frame(struct vcpu *vcpu, uint64_t va, uint64_t flags)
 	};
 	uint64_t at = ((rsp - RED_ZONE) & ~0xfull) - sizeof(frame);
 
-	if (eflags & X86_EFLAGS_NT || !vcpu_write_va(vcpu, at, &frame, sizeof(frame)))
+	/* A stack in the kernel half: 64-bit mode, where the kernel's IRETQ works. */
+	if ((int64_t)rsp >= 0 || eflags & X86_EFLAGS_NT ||
+	    !vcpu_write_va(vcpu, at, &frame, sizeof(frame)))
 		return false;
 	vcpu_write(vcpu, GPR_RSP, at);
 	vcpu_write(vcpu, REG_EFLAGS, eflags & ~(X86_EFLAGS_IF | X86_EFLAGS_ARITH));
 	return true;
+}
+
+/* Goes on at an address by way of IRETQ. Returns where there is none to use. */
+static void resume_by_iretq(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags)
+{
+	uint64_t iretq_va = __atomic_load_n(&vtdx->iretq_va, __ATOMIC_RELAXED);
+
+	if (vcpu_is_kernel(vcpu) && iretq_still_there(vcpu, iretq_va) &&
+	    push_iretq_frame(vcpu, va, flags))
+		qemu_plugin_set_pc(iretq_va);
+}
+
+/**
+ * vcpu_resume - go on at an address, with arithmetic flags that nobody may look at
+ * @vtdx: the platform
+ * @vcpu: the running vCPU
+ * @va: the linear address; QEMU wants it as an offset into CS, which has a base
+ *	other than 0 in real mode, where CPUs start
+ */
+void vcpu_resume(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va)
+{
+	resume_by_iretq(vtdx, vcpu, va, 0);
+	qemu_plugin_set_pc(va - vcpu_cs_base(vcpu));
 }
 
 /* Without REX, register numbers 4 to 7 mean AH, CH, DH and BH (SDM vol. 2, 2.2.1.2). */
@@ -145,11 +160,7 @@ static uint64_t follow(struct vcpu *vcpu, uint64_t va, uint64_t flags)
  */
 void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags)
 {
-	uint64_t iretq_va = __atomic_load_n(&vtdx->iretq_va, __ATOMIC_RELAXED);
-
-	if (iretq_still_there(vcpu, iretq_va) && push_iretq_frame(vcpu, va, flags))
-		qemu_plugin_set_pc(iretq_va);
-
+	resume_by_iretq(vtdx, vcpu, va, flags);
 	for (unsigned int i = 0; i < MAX_FOLLOWERS; i++) {
 		uint64_t next = follow(vcpu, va, flags);
 
@@ -170,8 +181,12 @@ void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64
  */
 void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site)
 {
-	if (vcpu_read(vcpu, REG_CR0) & X86_CR0_PG)
-		qemu_plugin_set_pc(vcpu_here(vcpu, &site->insn) ^ GP_TAG);
+	uint64_t va = vcpu_here(vcpu, &site->insn) ^ GP_TAG;
+
+	if (!(vcpu_read(vcpu, REG_CR0) & X86_CR0_PG))
+		return;
+	resume_by_iretq(site->vtdx, vcpu, va, 0);
+	qemu_plugin_set_pc(va);
 }
 
 static bool has_gp_tag(uint64_t va)

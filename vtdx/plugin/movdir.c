@@ -32,5 +32,5 @@ void on_movdir64b(unsigned int index, void *userdata)
 	if (!vcpu_read_va(vcpu, vcpu_address(vcpu, &site->insn), data, sizeof(data)) ||
 	    !vcpu_write_va(vcpu, to, data, sizeof(data)))
 		return;
-	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
+	vcpu_resume(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn));
 }

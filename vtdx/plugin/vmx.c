@@ -216,7 +216,7 @@ void on_mov_to_cr(unsigned int index, void *userdata)
 	}
 	set_vmxe(site, vcpu, true);
 	vcpu_write(vcpu, REG_CR4, value & ~X86_CR4_VMXE);
-	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
+	vcpu_resume(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn));
 }
 
 /**
@@ -233,5 +233,5 @@ void on_mov_from_cr(unsigned int index, void *userdata)
 	if (!vcpu->vmxe || !vcpu_is_kernel(vcpu))
 		return;
 	vcpu_write(vcpu, site->insn.rm, vcpu_read(vcpu, REG_CR4) | X86_CR4_VMXE);
-	vcpu_resume(vcpu, vcpu_next(vcpu, &site->insn));
+	vcpu_resume(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn));
 }

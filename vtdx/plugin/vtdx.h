@@ -171,7 +171,7 @@ bool vcpu_read_pa(struct vcpu *vcpu, uint64_t pa, void *data, uint64_t bytes);
 bool vcpu_write_pa(struct vcpu *vcpu, uint64_t pa, const void *data, uint64_t bytes);
 
 /* flow.c: how an instruction that the platform answered ends. */
-void vcpu_resume(struct vcpu *vcpu, uint64_t va) G_GNUC_NORETURN;
+void vcpu_resume(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va) G_GNUC_NORETURN;
 void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va,
 		       uint64_t flags) G_GNUC_NORETURN;
 void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site);

@@ -32,6 +32,7 @@ struct results {
 	struct outcome vmxe_off, movdir_misaligned, seamcall;
 	int cr4_shows_vmxe, cr4_hides_vmxe, rdmsr_gp, wrmsr_locked, wrmsr_keyids, movdir_same;
 	unsigned int wrong_jumps, wrong_sets, wrong_moves;
+	unsigned long strange_flags;
 	u64 status;
 };
 
@@ -119,12 +120,28 @@ static void probe_flags(struct results *mine)
 	}
 }
 
+/*
+ * Flags that TCG holds as operands of the last sum, and that POPF had set before:
+ * an emulator that loses track shows the operand's bits as TF, DF or IOPL.
+ */
+static unsigned long flags_after_mov_cr4(unsigned long cr4)
+{
+	unsigned long sum = 1, flags;
+
+	asm volatile("pushf\n\tpopf\n\tadd %3, %0\n\tmov %2, %%cr4\n\tpushf\n\tpop %1\n"
+		     : "+r"(sum), "=&r"(flags)
+		     : "r"(cr4), "r"(0x7fffUL)
+		     : "cc", "memory");
+	return flags & (X86_EFLAGS_TF | X86_EFLAGS_DF | X86_EFLAGS_IOPL | X86_EFLAGS_NT);
+}
+
 static void probe_window(struct results *mine, unsigned long cr4, void *region)
 {
 	struct outcome ignored;
 	u64 pa = __pa(region);
 
 	write_cr4(&ignored, cr4 | X86_CR4_VMXE);
+	mine->strange_flags = flags_after_mov_cr4(cr4 | X86_CR4_VMXE);
 	mine->cr4_shows_vmxe = !!(native_read_cr4() & X86_CR4_VMXE);
 	run_vmxon(&mine->misaligned, pa + 8);
 	*(u32 *)region ^= 1;
@@ -204,6 +221,7 @@ static int results_show(struct seq_file *file, void *unused)
 		seq_printf(file, "  wrong_jumps: %u\n", mine->wrong_jumps);
 		seq_printf(file, "  wrong_sets: %u\n", mine->wrong_sets);
 		seq_printf(file, "  wrong_moves: %u\n", mine->wrong_moves);
+		seq_printf(file, "  strange_flags: %lu\n", mine->strange_flags);
 		seq_printf(file, "  status: %llu\n", mine->status);
 	}
 	return 0;
