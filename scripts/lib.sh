@@ -96,4 +96,6 @@ set_up() {
 	need_packages "${packages[@]}"
 	need_python
 	export PYTHONPATH=$project PYTHONDONTWRITEBYTECODE=1
+	export MYPY_CACHE_DIR=$cache/mypy RUFF_CACHE_DIR=$cache/ruff
+	export HYPOTHESIS_STORAGE_DIRECTORY=$cache/hypothesis
 }

@@ -21,7 +21,7 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-HEAVY = ("rich", "yaml", "pyudev")
+HEAVY = ("rich", "yaml")
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from vtdx.vm import kernels, platform
 from vtdx.vm.build import PROJECT
+from vtdx.vm.errors import MachineLost
+from vtdx.vm.machine import Machine, Spec
 
 BARE = ("--no-driver", "--platform", "spr-1s")
 
@@ -151,6 +154,38 @@ def test_size_kernel_arguments_and_files_are_as_asked(tmp_path: Path) -> None:
     assert first["schema"] == "vtdx-log/1"
     assert first["platform"] == "spr-2s"
     assert "Linux version" in console.read_text()
+
+
+def test_another_seam_library_takes_the_place(tmp_path: Path) -> None:
+    library = tmp_path / "libstub.so"
+    source = Path(__file__).parent / "stub/stub.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    options = ("--platform", "spr-1s", "--seam", str(library))
+    done = vm("--", "tdxhost", "enable", "--format", "json", options=options)
+
+    assert done.returncode == 1
+    # The stub refuses all; TDH.SYS.INIT, leaf 33, is what comes first.
+    assert {cpu["seam_status"] for cpu in json.loads(done.stdout)["cpus"]} == {"0xc000010000000021"}
+
+
+def test_a_bzimage_boots_by_its_path() -> None:
+    kernel = kernels.find(kernels.DEFAULT)
+    done = vm("--kernel", str(kernel.image), "--", "uname", "-r")
+
+    assert done.stdout.decode().strip() == kernel.release
+
+
+def test_a_boot_that_hangs_is_tried_once_more(tmp_path: Path) -> None:
+    """The first process waits for ever and says nothing, on every try."""
+    spec = Spec(
+        platform.load("spr-1s"),
+        driver=False,
+        append="rdinit=/bin/cat",
+        silence_seconds=15,
+        console=tmp_path / "console",
+    )
+    with pytest.raises(MachineLost, match="hung twice"), Machine(spec):
+        pass
 
 
 def test_a_terminal_of_the_size_asked_for() -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from vtdx.vm import build, cache, kernels, roots
 from vtdx.vm.errors import SetupFailed
 
-# Kernel rules that make no sense in user space, where the C library's names are
-# the right ones.
+# Kernel rules that make no sense in user space, where the names of the C library
+# and of GLib are the right ones.
 _USER_SPACE_IGNORES = (
-    "PREFER_KERNEL_TYPES,AVOID_BUG,CONSTANT_COMPARISON,NEW_TYPEDEFS,FILE_PATH_CHANGES"
+    "CAMELCASE,PREFER_KERNEL_TYPES,AVOID_BUG,CONSTANT_COMPARISON,NEW_TYPEDEFS,FILE_PATH_CHANGES"
 )
 
 # The tracepoint macros are laid out as kernel headers lay them out.

@@ -24,7 +24,6 @@ from vtdx.vm.platform import Platform
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 _BOOT_SECONDS = 120
 _BOOT_SECONDS_PER_CPU = 8
-_SILENCE_SECONDS = 60
 _POLL_SECONDS = 0.2
 _HEADER = struct.Struct("<cI")
 
@@ -50,7 +49,8 @@ class Spec:
 
     ``log`` takes the plugin's log, ``console`` the kernel's; ``extra`` adds
     files (path in the guest to file here). ``driver`` is False to leave the
-    driver out, ``driver_args`` are its parameters.
+    driver out, ``driver_args`` are its parameters. A boot that says nothing on
+    its console for ``silence_seconds`` hangs.
     """
 
     platform: Platform
@@ -62,6 +62,7 @@ class Spec:
     log: Path | None = None
     console: Path | None = None
     extra: Mapping[str, Path] = field(default_factory=dict)
+    silence_seconds: float = 60
 
 
 class Machine:
@@ -226,8 +227,8 @@ class Machine:
             now, size = time.monotonic(), self.console.stat().st_size
             if size != seen:
                 seen, quiet_since = size, now
-            if now - quiet_since > _SILENCE_SECONDS:
-                raise _BootHung(f"no console output for {_SILENCE_SECONDS} s")
+            if now - quiet_since > self.spec.silence_seconds:
+                raise _BootHung(f"no console output for {self.spec.silence_seconds:.0f} s")
             if now > until:
                 raise _BootHung("no agent in time")
 
