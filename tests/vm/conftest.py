@@ -30,5 +30,5 @@ def boot(tmp_path: Path) -> Boot:
 @pytest.fixture(scope="session")
 def brought_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BroughtUp]:
     """A two-socket machine, brought up; for tests that leave it as it is."""
-    with host(tmp_path_factory.mktemp("brought-up")) as machine:
+    with host(tmp_path_factory.mktemp("brought-up"), seconds=None) as machine:
         yield BroughtUp(machine, machine.json("enable"))

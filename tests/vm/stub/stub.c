@@ -44,8 +44,12 @@ void seam_get_state(struct seam *seam, struct seam_state *state)
 
 const char *seam_leaf_name(uint64_t rax)
 {
-	(void)rax;
-	return 0;
+	static const char *const names[] = {
+		[31] = "TDH.SYS.KEY.CONFIG", [33] = "TDH.SYS.INIT",   [35] = "TDH.SYS.LP.INIT",
+		[36] = "TDH.SYS.TDMR.INIT",  [45] = "TDH.SYS.CONFIG",
+	};
+
+	return rax < sizeof(names) / sizeof(names[0]) ? names[rax] : 0;
 }
 
 const char *seam_status_name(uint64_t status)
