@@ -52,15 +52,16 @@ class Host:
 @contextmanager
 def host(
     folder: Path,
-    name: str = "spr-2s",
+    which: str = "spr-2s",
     seconds: float | None = MACHINE_SECONDS,
     **options: Any,
 ) -> Iterator[Host]:
     """Boot a machine on a platform; ``options`` as for platform.load() and Spec."""
     loaded = {key: options.pop(key) for key in ("cpus", "memory_bytes", "faults") if key in options}
+    name = Path(which).stem
     log = folder / f"{name}.log"
     spec = Spec(
-        platform=platform.load(name, **loaded),
+        platform=platform.load(which, **loaded),
         log=log,
         console=folder / f"{name}.console",
         **options,

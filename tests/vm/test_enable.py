@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.vm.hosts import Boot, BroughtUp
@@ -141,6 +143,38 @@ def test_every_healthy_platform_comes_up(boot: Boot, name: str) -> None:
     assert {cpu["state"] for cpu in document["cpus"]} == {"enabled"}
     assert len(document["cpus"]) == expected.cpus
     assert len(witness.succeeded("TDH.SYS.KEY.CONFIG")) == expected.sockets
+    assert complaints == []
+
+
+SLOW = """
+[platform]
+summary = a TDX module that takes 20 ms for each TDH.SYS.TDMR.INIT
+base = spr-1s
+[latency]
+TDH.SYS.TDMR.INIT = 20ms
+"""
+
+
+def test_ctrl_c_leaves_and_the_next_enable_goes_on(boot: Boot, tmp_path: Path) -> None:
+    slow = tmp_path / "slow.ini"
+    slow.write_text(SLOW)
+    with boot(str(slow)) as host:
+        stopped = host.run("timeout", "--preserve-status", "-s", "INT", "6", "tdxhost", "enable")
+        meanwhile = host.json("status")
+        after_stop = len(host.witness().succeeded("TDH.SYS.TDMR.INIT"))
+        document = host.json("enable")
+        witness = host.witness()
+        complaints = host.kernel_complaints()
+
+    assert stopped.status == 130, stopped
+    assert stopped.stderr.splitlines()[-1] == "tdxhost: interrupted"
+    assert meanwhile["module"]["status"] == "unknown"
+    (tdmr,) = witness.tdmrs()
+    assert 0 < after_stop < tdmr.size >> 22
+    assert document["module"]["status"] == "initialized"
+    # What was done is not done again: one call for each 4 MiB, one CONFIG.
+    assert len(witness.of("TDH.SYS.TDMR.INIT")) == tdmr.size >> 22
+    assert len(witness.of("TDH.SYS.CONFIG")) == 1
     assert complaints == []
 
 
