@@ -9,14 +9,14 @@ from typing import Any
 from tdxhost.errors import NotBuilt
 
 try:
-    from tdxhost import _tdxhost_abi
+    import tdxhost._tdxhost_abi as binding
 except ImportError as error:
     raise NotBuilt(
         "tdxhost is not built: the binding made from kmod/include/uapi/linux/tdxhost.h is missing",
         "Run 'pip install .' (or 'pip install -e .') in the source tree.",
     ) from error
 
-ffi: Any = _tdxhost_abi.ffi
+ffi: Any = binding.ffi
 # Constants of the header by name; nothing is loaded, the process itself is "opened".
 lib: Any = ffi.dlopen(None)
 
