@@ -91,19 +91,6 @@ dependencies() {
 	END
 }
 
-# Make the package's binding in the checkout, where tests and linters look at it.
-need_binding() {
-	local header=$project/kmod/include/uapi/linux/tdxhost.h
-	local binding=$project/tdxhost/_tdxhost_abi.py
-	[ "$binding" -nt "$header" ] && return 0
-	"$python" - "$header" "$binding" <<-'END'
-		import sys
-		from pathlib import Path
-		from tdxhost._abi_build import write_module
-		write_module(Path(sys.argv[1]), Path(sys.argv[2]))
-	END
-}
-
 # Everything that the scripts run on. Python then finds vtdx and tdxhost here.
 set_up() {
 	need_packages "${packages[@]}"
