@@ -160,7 +160,7 @@ def test_ctrl_c_leaves_and_the_next_enable_goes_on(boot: Boot, tmp_path: Path) -
     slow.write_text(SLOW)
     with boot(str(slow)) as host:
         stopped = host.run("timeout", "--preserve-status", "-s", "INT", "6", "tdxhost", "enable")
-        meanwhile = host.json("status")
+        meanwhile = host.json("status", status=1)
         after_stop = len(host.witness().succeeded("TDH.SYS.TDMR.INIT"))
         document = host.json("enable")
         witness = host.witness()
@@ -169,6 +169,7 @@ def test_ctrl_c_leaves_and_the_next_enable_goes_on(boot: Boot, tmp_path: Path) -
     assert stopped.status == 130, stopped
     assert stopped.stderr.splitlines()[-1] == "tdxhost: interrupted"
     assert meanwhile["module"]["status"] == "unknown"
+    assert meanwhile["module"]["code"] == "interrupted"
     (tdmr,) = witness.tdmrs()
     assert 0 < after_stop < tdmr.size >> 22
     assert document["module"]["status"] == "initialized"
