@@ -201,7 +201,7 @@ struct tdxhost_status {
 /**
  * struct tdxhost_cpu_result - what enabling one CPU came to
  * @cpu: Linux CPU number
- * @package: physical package
+ * @package: physical package, ~0 for a CPU that was never online
  * @apic_id: x2APIC id
  * @node: NUMA node, ~0 for none
  * @state: TDXHOST_CPU_*
