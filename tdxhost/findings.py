@@ -134,7 +134,7 @@ TEXTS: Mapping[Code, tuple[str, str]] = {
     Code.FINAL: ("the TDX module can't be initialised any more since that failure", REBOOT),
     Code.INTERRUPTED: (
         "a signal ended the initialisation between two steps",
-        "Go on with: sudo tdxhost enable --retry",
+        "Go on with: sudo tdxhost enable",
     ),
     Code.NO_MOVDIR64B: (
         "the CPU lacks MOVDIR64B, which clears memory that TDX has used",

@@ -68,9 +68,10 @@ def command(
     qemu: Qemu, platform: Platform, parts: Parts, append: str, control_fd: int
 ) -> list[str]:
     """The whole command line; the agent's port is the socket ``control_fd``."""
-    plugin = f"{parts.plugin},platform={parts.platform_file},seam={parts.seam}"
+    plugin = [_value(parts.plugin), f"platform={_value(parts.platform_file)}"]
+    plugin.append(f"seam={_value(parts.seam)}")
     if parts.log is not None:
-        plugin += f",log={parts.log}"
+        plugin.append(f"log={_value(parts.log)}")
     return [
         *qemu.command,
         *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
@@ -79,10 +80,15 @@ def command(
         *_memory(platform),
         *("-serial", f"file:{parts.console}"),
         *("-chardev", f"socket,id=agent,fd={control_fd}", "-serial", "chardev:agent"),
-        *("-plugin", plugin),
+        *("-plugin", ",".join(plugin)),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
         *("-append", _kernel_arguments(platform, append)),
     ]
+
+
+def _value(path: Path) -> str:
+    """A path as the value of a QEMU option, where a comma stands for itself if doubled."""
+    return str(path).replace(",", ",,")
 
 
 def _processor(platform: Platform) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Progress of long work, as lines on standard error.
+"""Progress of long work, on standard error.
 
 Nothing is printed for work that is not needed, so a machine whose parts are all
 there starts without a word.
@@ -15,14 +15,37 @@ from contextlib import contextmanager
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say ``what`` is under way, and how long it took when it is done."""
-    live = sys.stderr.isatty()
-    print(f"tdxhost: {what} ...", end="" if live else "\n", file=sys.stderr, flush=True)
+    """Show that ``what`` is under way, and say how long it took when it is done."""
     begin = time.monotonic()
     try:
-        yield
+        if sys.stderr.isatty():
+            with _clock(what):
+                yield
+        else:
+            _say(f"{what} ...")
+            yield
     except BaseException:
-        print(" failed" if live else f"tdxhost: {what}: failed", file=sys.stderr, flush=True)
+        _say(f"{what}: failed")
         raise
-    took = f"{time.monotonic() - begin:.0f} s"
-    print(f" {took}" if live else f"tdxhost: {what}: {took}", file=sys.stderr, flush=True)
+    _say(f"{what}: {time.monotonic() - begin:.0f} s")
+
+
+def _say(line: str) -> None:
+    print(f"tdxhost: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _clock(what: str) -> Iterator[None]:
+    """A line that shows how much time has passed, gone at the end."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("tdxhost: {task.description}", markup=False),
+        SpinnerColumn("line"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        progress.add_task(what, total=None)
+        yield
