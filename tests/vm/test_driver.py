@@ -48,9 +48,9 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What every kind of call came to on a fresh host."""
     from tests.vm.hosts import host
 
-    extra = {"/root/contract.py": GUEST / "contract.py"}
+    extra = {"/opt/contract.py": GUEST / "contract.py"}
     with host(tmp_path_factory.mktemp("contract"), extra=extra) as machine:
-        result = machine.run("python3", "/root/contract.py")
+        result = machine.run("python3", "/opt/contract.py")
         assert result.status == 0, result
         assert machine.kernel_complaints() == []
         return result.json()

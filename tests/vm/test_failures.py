@@ -127,9 +127,9 @@ def test_broken_platforms_do_not_share_a_message(boot: Boot) -> None:
 
 def test_without_driver_or_right_the_message_says_what_to_do(boot: Boot) -> None:
     driver = build.driver(kernels.find(kernels.DEFAULT))
-    with boot(driver=False, extra={"/root/tdxhost.ko": driver}) as host:
+    with boot(driver=False, extra={"/opt/tdxhost.ko": driver}) as host:
         check_one_message(host, "status", ABSENT, "/dev/tdxhost", "insmod")
-        assert host.run("insmod", "/root/tdxhost.ko").status == 0
+        assert host.run("insmod", "/opt/tdxhost.ko").status == 0
         host.run("udevadm", "settle")
         nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
         denied = host.run(*nobody, "tdxhost", "status")

@@ -27,7 +27,7 @@ LP_INIT_NOT_DONE = 0xC000050200000000
 
 def probe(machine: Host) -> dict[int, dict[str, Any]]:
     """Load the probe; what it found, by CPU."""
-    loaded = machine.run("insmod", "/root/probe.ko")
+    loaded = machine.run("insmod", "/opt/probe.ko")
     assert loaded.status == 0, loaded
     text = machine.run("cat", "/sys/kernel/debug/vtdx_probe/results").stdout
     assert machine.run("rmmod", "probe").status == 0
@@ -38,7 +38,7 @@ def probe(machine: Host) -> dict[int, dict[str, Any]]:
 def extra() -> dict[str, Any]:
     """The probe as a file of the guest."""
     module = build.module(kernels.find(kernels.DEFAULT), "tests/vm/probe", "probe")
-    return {"/root/probe.ko": module}
+    return {"/opt/probe.ko": module}
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,9 @@ extern "C" {
 #define SEAM_MAX_PACKAGES 8
 #define SEAM_MAX_LPS 4096
 
-/**
- * struct seam_regs - general purpose registers of the calling processor
- *
- * Read and written in place. A register that the leaf does not touch stays.
+/*
+ * General purpose registers of the calling processor, read and written in place.
+ * A register that the leaf does not touch stays.
  */
 struct seam_regs {
 	uint64_t rax, rcx, rdx, rbx, rbp, rsi, rdi;
