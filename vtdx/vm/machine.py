@@ -254,7 +254,7 @@ class Machine:
         try:
             self._port.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
-            raise self._lost("The machine went away.") from None
+            raise self._lost() from None
 
     def _frame(self, until: float | None) -> tuple[str, bytes]:
         while True:
@@ -280,7 +280,7 @@ class Machine:
         except OSError:
             data = b""
         if not data:
-            raise self._lost("The machine went away.")
+            raise self._lost()
         self._buffer += data
         return self._take_frame()
 
@@ -294,8 +294,9 @@ class Machine:
         payload, self._buffer = self._buffer[_HEADER.size : end], self._buffer[end:]
         return kind.decode("latin-1"), payload
 
-    def _lost(self, what: str) -> MachineLost:
+    def _lost(self, what: str = "") -> MachineLost:
         """An error that carries what the machine said last."""
+        what = what or f"The machine {'went away' if self.hello else 'did not come up'}."
         assert self._folder is not None
         console = self.console.read_text(errors="replace") if self.console.exists() else ""
         messages = (Path(self._folder.name) / "qemu").read_text(errors="replace").strip()
@@ -304,7 +305,7 @@ class Machine:
             what = f"The guest's kernel panicked: {console[panic:].splitlines()[0]}"
         tail = console.splitlines()[-20:]
         lines = [f"QEMU: {messages}"] if messages else []
-        lines += ["Last lines of the console:", *tail] if tail else ["The console is empty."]
+        lines += ["Last lines of the console:", *tail] if tail else []
         return MachineLost(what, "\n".join(lines))
 
 
