@@ -45,6 +45,7 @@ void on_cpuid(unsigned int index, void *userdata)
 	vcpu->cpuid_leaf = vcpu_read(vcpu, GPR_RAX);
 	vcpu->cpuid_subleaf = vcpu_read(vcpu, GPR_RCX);
 	vcpu->under_way = site;
+	vcpu_due(site->vtdx, index);
 }
 
 static uint32_t features_of(uint32_t leaf, uint32_t subleaf, unsigned int reg)

@@ -211,26 +211,49 @@ void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, vo
 	(void)type;
 	(void)to;
 	if (has_gp_tag(from) && index < vtdx->nr_vcpus)
-		qemu_plugin_u64_set(vtdx->gp_raised, index, 1);
+		vcpu_due(vtdx, index);
 }
 
-/**
- * on_gp_raised - put the saved RIP of a #GP right
- * @index: the vCPU, about to run the handler's first instruction
- * @userdata: the platform
- *
- * RSP points to the error code, and RIP follows it (SDM vol. 3, 7.14.2).
+/*
+ * RSP points to the error code, and RIP follows it (SDM vol. 3, 7.14.2). Anywhere
+ * else than at the first instruction of a #GP handler there is no tag to be found.
  */
-void on_gp_raised(unsigned int index, void *userdata)
+static void put_gp_right(struct vcpu *vcpu)
 {
-	struct vtdx *vtdx = userdata;
-	struct vcpu *vcpu = &vtdx->vcpus[index];
 	uint64_t at = vcpu_read(vcpu, GPR_RSP) + 8;
 	uint64_t rip;
 
-	qemu_plugin_u64_set(vtdx->gp_raised, index, 0);
 	if (!vcpu_read_va(vcpu, at, &rip, sizeof(rip)) || !has_gp_tag(rip))
 		return;
 	rip ^= GP_TAG;
 	vcpu_write_va(vcpu, at, &rip, sizeof(rip));
+}
+
+/**
+ * vcpu_due - have on_block_due() called before the next block of a vCPU
+ * @vtdx: the platform
+ * @index: the vCPU
+ */
+void vcpu_due(struct vtdx *vtdx, unsigned int index)
+{
+	qemu_plugin_u64_set(vtdx->due, index, 1);
+}
+
+/**
+ * on_block_due - put right what the last block of a vCPU left
+ * @index: the vCPU, about to run a block
+ * @userdata: the platform
+ *
+ * The saved RIP of a #GP; and the answer to a CPUID or RDMSR that ended its block.
+ * The block that comes may be an interrupt's: its handler saves what is put right.
+ */
+void on_block_due(unsigned int index, void *userdata)
+{
+	struct vtdx *vtdx = userdata;
+	struct vcpu *vcpu = &vtdx->vcpus[index];
+
+	qemu_plugin_u64_set(vtdx->due, index, 0);
+	if (vcpu->under_way)
+		vcpu->under_way->after(index, (void *)vcpu->under_way);
+	put_gp_right(vcpu);
 }

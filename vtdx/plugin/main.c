@@ -119,8 +119,7 @@ static void register_callbacks(uint64_t id, struct vtdx *vtdx)
 {
 	g_mutex_init(&vtdx->lock);
 	vtdx->sites = g_hash_table_new(site_hash, site_equal);
-	vtdx->after = g_hash_table_new(NULL, NULL);
-	vtdx->gp_raised.scoreboard = qemu_plugin_scoreboard_new(sizeof(uint64_t));
+	vtdx->due.scoreboard = qemu_plugin_scoreboard_new(sizeof(uint64_t));
 	qemu_plugin_register_vcpu_init_cb(id, on_vcpu_init, vtdx);
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translate_tb, vtdx);
 	qemu_plugin_register_vcpu_discon_cb(id, QEMU_DISCON_EXCEPTION, flow_exception, vtdx);

@@ -138,6 +138,7 @@ void on_rdmsr(unsigned int index, void *userdata)
 		return;
 	}
 	vcpu->under_way = site;
+	vcpu_due(site->vtdx, index);
 	vcpu->rdmsr_value = value;
 }
 

@@ -144,20 +144,6 @@ static bool is_kernel_iretq(const struct insn *insn)
 	       insn->len == 2 && (int64_t)insn->va < 0;
 }
 
-static void watch_after(struct qemu_plugin_tb *tb, size_t next, struct site *site)
-{
-	struct vtdx *vtdx = site->vtdx;
-
-	if (next < qemu_plugin_tb_n_insns(tb)) {
-		qemu_plugin_register_vcpu_insn_exec_cb(qemu_plugin_tb_get_insn(tb, next),
-						       site->after, QEMU_CB_RW_REGS, site);
-		return;
-	}
-	g_mutex_lock(&vtdx->lock);
-	g_hash_table_insert(vtdx->after, GSIZE_TO_POINTER(site->insn.va + site->insn.len), site);
-	g_mutex_unlock(&vtdx->lock);
-}
-
 static void translate_insn(struct vtdx *vtdx, struct qemu_plugin_tb *tb, size_t i)
 {
 	struct qemu_plugin_insn *handle = qemu_plugin_tb_get_insn(tb, i);
@@ -176,20 +162,10 @@ static void translate_insn(struct vtdx *vtdx, struct qemu_plugin_tb *tb, size_t 
 		return;
 	site = site_for(vtdx, &insn, rule->after);
 	qemu_plugin_register_vcpu_insn_exec_cb(handle, rule->handler, QEMU_CB_RW_REGS_PC, site);
-	if (site->after)
-		watch_after(tb, i + 1, site);
-}
-
-/* The instruction before may have ended its block. */
-static void translate_first(struct vtdx *vtdx, struct qemu_plugin_insn *first)
-{
-	struct site *site;
-
-	g_mutex_lock(&vtdx->lock);
-	site = g_hash_table_lookup(vtdx->after, GSIZE_TO_POINTER(qemu_plugin_insn_vaddr(first)));
-	g_mutex_unlock(&vtdx->lock);
-	if (site)
-		qemu_plugin_register_vcpu_insn_exec_cb(first, site->after, QEMU_CB_RW_REGS, site);
+	/* Where it is the last one, on_block_due() comes next. */
+	if (site->after && i + 1 < qemu_plugin_tb_n_insns(tb))
+		qemu_plugin_register_vcpu_insn_exec_cb(qemu_plugin_tb_get_insn(tb, i + 1),
+						       site->after, QEMU_CB_RW_REGS, site);
 }
 
 /**
@@ -202,10 +178,8 @@ void translate_tb(struct qemu_plugin_tb *tb, void *userdata)
 	struct vtdx *vtdx = userdata;
 	size_t nr = qemu_plugin_tb_n_insns(tb);
 
-	if (nr)
-		translate_first(vtdx, qemu_plugin_tb_get_insn(tb, 0));
-	qemu_plugin_register_vcpu_tb_exec_cond_cb(tb, on_gp_raised, QEMU_CB_RW_REGS, QEMU_COND_NE,
-						  vtdx->gp_raised, 0, vtdx);
+	qemu_plugin_register_vcpu_tb_exec_cond_cb(tb, on_block_due, QEMU_CB_RW_REGS, QEMU_COND_NE,
+						  vtdx->due, 0, vtdx);
 	for (size_t i = 0; i < nr; i++)
 		translate_insn(vtdx, tb, i);
 }

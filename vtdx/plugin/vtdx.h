@@ -117,10 +117,9 @@ struct seam_library {
  * @witness: the log, or NULL
  * @vcpus: logical processors
  * @nr_vcpus: how many
- * @lock: protects @sites and @after
+ * @lock: protects @sites
  * @sites: every instruction of interest that was ever translated (struct site)
- * @after: address after an instruction that ended its translation block -> its site
- * @gp_raised: 1 on a vCPU that is about to run a #GP handler for vcpu_raise_gp()
+ * @due: 1 on a vCPU that has something to be put right before its next block
  * @iretq_va: where the guest kernel has an IRETQ, 0 for not seen yet
  */
 struct vtdx {
@@ -132,8 +131,7 @@ struct vtdx {
 	unsigned int nr_vcpus;
 	GMutex lock;
 	GHashTable *sites;
-	GHashTable *after;
-	struct qemu_u64 gp_raised;
+	struct qemu_u64 due;
 	uint64_t iretq_va;
 };
 
@@ -142,7 +140,7 @@ struct vtdx {
  * @vtdx: the platform
  * @insn: the instruction, where it was translated: QEMU runs the same translation
  *	at every address that the page is mapped to, so see vcpu_here()
- * @after: called before the next instruction, or NULL
+ * @after: called before the next instruction, wherever that is, or NULL
  */
 struct site {
 	struct vtdx *vtdx;
@@ -175,7 +173,8 @@ void vcpu_resume(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va) G_GNUC_NORET
 void vcpu_resume_flags(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va,
 		       uint64_t flags) G_GNUC_NORETURN;
 void vcpu_raise_gp(struct vcpu *vcpu, const struct site *site);
-void on_gp_raised(unsigned int index, void *userdata);
+void vcpu_due(struct vtdx *vtdx, unsigned int index);
+void on_block_due(unsigned int index, void *userdata);
 void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, void *userdata);
 
 /* translate.c: finds the instructions. */
