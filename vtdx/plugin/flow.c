@@ -210,13 +210,15 @@ void flow_exception(unsigned int index, int type, uint64_t from, uint64_t to, vo
 
 	(void)type;
 	(void)to;
-	if (has_gp_tag(from) && index < vtdx->nr_vcpus)
-		vcpu_due(vtdx, index);
+	if (!has_gp_tag(from) || index >= vtdx->nr_vcpus)
+		return;
+	vtdx->vcpus[index].gp_raised = true;
+	vcpu_due(vtdx, index);
 }
 
 /*
- * RSP points to the error code, and RIP follows it (SDM vol. 3, 7.14.2). Anywhere
- * else than at the first instruction of a #GP handler there is no tag to be found.
+ * RSP points to the error code, and RIP follows it (SDM vol. 3, 7.14.2), but at the
+ * first instruction of a #GP handler alone: elsewhere what is there may look tagged.
  */
 static void put_gp_right(struct vcpu *vcpu)
 {
@@ -255,5 +257,7 @@ void on_block_due(unsigned int index, void *userdata)
 	qemu_plugin_u64_set(vtdx->due, index, 0);
 	if (vcpu->under_way)
 		vcpu->under_way->after(index, (void *)vcpu->under_way);
-	put_gp_right(vcpu);
+	if (vcpu->gp_raised)
+		put_gp_right(vcpu);
+	vcpu->gp_raised = false;
 }

@@ -75,6 +75,7 @@ enum {
  * @leaf: RAX of the SEAMCALL under way
  * @debt_ns: modelled time that was not slept yet
  * @under_way: the CPUID or RDMSR that QEMU is about to execute, NULL for none
+ * @gp_raised: about to run a #GP handler for vcpu_raise_gp()
  * @cpuid_leaf: leaf of that CPUID
  * @cpuid_subleaf: sub-leaf of that CPUID
  * @rdmsr_value: what that RDMSR is to return
@@ -90,6 +91,7 @@ struct vcpu {
 	uint64_t leaf;
 	int64_t debt_ns;
 	const struct site *under_way;
+	bool gp_raised;
 	uint32_t cpuid_leaf;
 	uint32_t cpuid_subleaf;
 	uint64_t rdmsr_value;
