@@ -61,14 +61,29 @@ def test_two_makers_at_once_make_one_entry() -> None:
     assert len(made) == 1
 
 
-def test_what_nobody_used_for_long_goes() -> None:
-    old = cache.entry("thing", "old", lambda into: into.mkdir())
+def age(entry: Path) -> None:
+    """Let an entry look as if it was used last before more than two weeks."""
     ago = time.time() - 15 * 24 * 3600
-    os.utime(old, (ago, ago))
-    new = cache.entry("thing", "new", lambda into: into.mkdir())
+    os.utime(entry, (ago, ago))
+    os.utime(entry.with_suffix(".lock"), (ago, ago))
+
+
+def test_what_nobody_used_for_long_goes() -> None:
+    old = cache.entry("thing", "old", Path.mkdir)
+    age(old)
+    new = cache.entry("thing", "new", Path.mkdir)
 
     assert new.exists()
     assert not old.exists()
+
+
+def test_what_is_old_but_in_use_stays() -> None:
+    old = cache.entry("thing", "old", Path.mkdir)
+    age(old)
+    cache.entry("thing", "old", Path.mkdir)
+    cache.entry("thing", "new", Path.mkdir)
+
+    assert old.exists()
 
 
 def test_keys_tell_parts_apart() -> None:

@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vtdx.vm import cache, roots
@@ -36,7 +38,8 @@ def _is_source(path: Path) -> bool:
     return (path.suffix in _SOURCE_SUFFIXES or path.name in _SOURCE_NAMES) and not generated
 
 
-def _copy(files: list[Path], into: Path) -> None:
+def copy(files: list[Path], into: Path) -> None:
+    """Copy files of the project to the same places below another folder."""
     for file in files:
         target = into / file.relative_to(PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,8 +81,8 @@ def module(kernel: Kernel, folder: str, name: str, make_args: str = "") -> Path:
     files = sources(folder)
 
     def make(into: Path) -> None:
-        with _scratch(kernel.toolroot and kernel.toolroot / "var/tmp") as scratch:
-            _copy(files, scratch)
+        with scratch_folder(kernel.toolroot and kernel.toolroot / "var/tmp") as scratch:
+            copy(files, scratch)
             output = _make_module(kernel, scratch / folder, f"{make_args} modules")
             if "warning:" in output:
                 raise SetupFailed(f"{name}.ko does not build cleanly:\n{output.strip()}")
@@ -101,18 +104,14 @@ def _make_module(kernel: Kernel, source: Path, make_args: str) -> str:
     )
 
 
-class _scratch:  # noqa: N801
+@contextmanager
+def scratch_folder(base: Path | None) -> Iterator[Path]:
     """A temporary folder that is removed even where root wrote into it."""
-
-    def __init__(self, base: Path | None) -> None:
-        self.base = base
-
-    def __enter__(self) -> Path:
-        self.path = Path(tempfile.mkdtemp(prefix="tdxhost-", dir=self.base))
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        cache.remove(self.path)
+    path = Path(tempfile.mkdtemp(prefix="tdxhost-", dir=base))
+    try:
+        yield path
+    finally:
+        cache.remove(path)
 
 
 def wheel() -> Path:
@@ -121,8 +120,8 @@ def wheel() -> Path:
     files += [path for path in (PROJECT / "setup.py", PROJECT / "MANIFEST.in") if path.is_file()]
 
     def make(into: Path) -> None:
-        with _scratch(None) as scratch:
-            _copy(files, scratch)
+        with scratch_folder(None) as scratch:
+            copy(files, scratch)
             command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps"]
             command += ["--no-build-isolation", "-w", str(into), str(scratch)]
             roots.run_logged(command, "building the package")

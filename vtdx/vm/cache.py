@@ -68,8 +68,9 @@ def remove(path: Path) -> None:
 def _prune(folder: Path, keep: Path) -> None:
     """Drop what earlier sources made and nobody has used for two weeks."""
     limit = time.time() - _KEEP_SECONDS
-    for entry in folder.iterdir():
-        if entry != keep and entry.suffix != ".lock" and entry.lstat().st_mtime < limit:
+    for lock in folder.glob("*.lock"):
+        entry = lock.with_suffix("")
+        if entry != keep and lock.stat().st_mtime < limit:
             remove(entry)
 
 
@@ -79,9 +80,12 @@ def entry(name: str, key: str, make: Callable[[Path], None], what: str = "") -> 
     ``what`` is the line of progress shown meanwhile.
     """
     path = root() / name / key
+    lock = path.with_suffix(".lock")
     if path.exists():
+        # The entry itself may be root's; the lock tells when it was used last.
+        lock.touch()
         return path
-    with _locked(root() / name / f"{key}.lock"):
+    with _locked(lock):
         if path.exists():
             return path
         part = path.with_name(f"{key}.part")

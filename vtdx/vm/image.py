@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -148,8 +147,8 @@ def _files(extra: Mapping[str, Path]) -> Path:
 
 
 def _cpio(folder: Path, into: Path, find: list[str] | None = None) -> None:
-    """Pack a folder, every file as root's; what root alone can read needs root."""
-    prefix = [] if os.access(folder, os.R_OK) and find is None else cache.as_root()
+    """Pack a folder, every file as root's; ``find`` picks from one that is root's own."""
+    prefix = cache.as_root() if find else []
     names = subprocess.run(
         [*prefix, *(find or ["find", ".", "-mindepth", "1", "-print0"])],
         cwd=folder,

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from vtdx.vm import build, cache, kernels, roots
+from vtdx.vm import build, kernels, roots
 from vtdx.vm.errors import SetupFailed
 
 # Kernel rules that make no sense in user space, where the names of the C library
@@ -64,16 +63,10 @@ def _tracked(*patterns: str) -> list[str]:
 def _in_root(files: list[str], script: str) -> None:
     """Run a script in the linters' root on a copy of the files, at {tree}."""
     root = roots.LINT.path()
-    tree = Path(tempfile.mkdtemp(prefix="tdxhost-", dir=root / "var/tmp"))
-    try:
-        for name in files:
-            target = tree / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((build.PROJECT / name).read_bytes())
+    with build.scratch_folder(root / "var/tmp") as tree:
+        build.copy([build.PROJECT / name for name in files], tree)
         inside = Path("/") / tree.relative_to(root)
         roots.chroot(root, script.replace("{tree}", str(inside)), "lint")
-    finally:
-        cache.remove(tree)
 
 
 def check_python() -> None:
