@@ -101,12 +101,13 @@
 #define TDXHOST_CODE_NO_MEMORY 17 /* an allocation failed */
 #define TDXHOST_CODE_PACKAGE_OFFLINE 18 /* a package has no online CPU */
 #define TDXHOST_CODE_EARLIER_FAILURE 19 /* ERROR state; ask again with RETRY */
-#define TDXHOST_CODE_FINAL 20 /* RETRY can't help: only a reboot can */
+#define TDXHOST_CODE_FINAL 20 /* RETRY can't help: a reboot or another TDX module can */
 #define TDXHOST_CODE_INTERRUPTED 21 /* a signal ended the call between two steps */
 #define TDXHOST_CODE_NO_MOVDIR64B 22 /* the CPU lacks MOVDIR64B */
 
 /* Bits of tdxhost_info.features: what this driver can do. */
 #define TDXHOST_FEATURE_RETRY 0x1
+#define TDXHOST_FEATURE_SKIP_NON_CMR 0x2
 
 /* Bits of tdxhost_info.valid: which groups of fields hold something. */
 #define TDXHOST_INFO_KEYIDS 0x1
@@ -290,11 +291,12 @@ struct tdxhost_cpus {
 /* Bits of tdxhost_enable.flags. */
 #define TDXHOST_ENABLE_CPUS 0x1 /* enable every online CPU first */
 #define TDXHOST_ENABLE_RETRY 0x2 /* after a failure, go on at the step that failed */
+#define TDXHOST_ENABLE_SKIP_NON_CMR 0x4 /* leave System RAM outside CMRs to the kernel */
 
 /**
  * struct tdxhost_enable - initialise the TDX module (ENABLE)
  * @size: sizeof(struct tdxhost_enable)
- * @flags: TDXHOST_ENABLE_CPUS, TDXHOST_ENABLE_RETRY
+ * @flags: TDXHOST_ENABLE_CPUS, TDXHOST_ENABLE_RETRY, TDXHOST_ENABLE_SKIP_NON_CMR
  * @module_status: out, TDXHOST_MODULE_*
  * @step: out, step that failed, or the last one
  * @error: out, what tdx_enable() returned
@@ -303,6 +305,16 @@ struct tdxhost_cpus {
  * @cpu: out, CPU that the failure is about, ~0 for none
  * @leaf: out, RAX of the SEAMCALL that failed
  * @seam_status: out, its completion status
+ *
+ * After a failure RETRY goes on at the step that failed. Steps before it whose
+ * outcome can't be relied on any more are run again: a failure before
+ * TDH.SYS.CONFIG has succeeded gives all memory back, so memory is looked at
+ * afresh, and so are the CPUs when one has come online since. Without a failure
+ * the flag changes nothing.
+ *
+ * With SKIP_NON_CMR, System RAM outside every CMR does not fail the step memory.
+ * That RAM stays with the kernel, can't be given to a TD, and is listed by
+ * GET_MEMORY as OUTSIDE.
  */
 struct tdxhost_enable {
 	__u32 size;
@@ -338,6 +350,12 @@ struct tdxhost_enable {
  * @seamcalls: SEAMCALLs made in the last run, repeated ones included
  * @start_ns: when the last run began
  * @duration_ns: how long it took
+ * @base_pa: memory that a failure is about: the first range outside every CMR,
+ *	the TDMR that can't be, the TDMR whose PAMT found no room
+ * @bytes: its length, 0 for none
+ * @needed: how much was needed of what there was too little of: TDMRs, reserved
+ *	areas of one TDMR, bytes of PAMT
+ * @limit: how much there can be, 0 where that is not known
  */
 struct tdxhost_step_result {
 	__u32 step;
@@ -359,6 +377,10 @@ struct tdxhost_step_result {
 	__aligned_u64 seamcalls;
 	__aligned_u64 start_ns;
 	__aligned_u64 duration_ns;
+	__aligned_u64 base_pa;
+	__aligned_u64 bytes;
+	__aligned_u64 needed;
+	__aligned_u64 limit;
 };
 
 /**
