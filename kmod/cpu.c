@@ -38,19 +38,9 @@ struct cpu_record {
 static DEFINE_PER_CPU(struct cpu_record, records);
 
 static enum cpuhp_state hotplug_state;
-static atomic64_t rounds;
 
-/**
- * tdxhost_round_begin() - begin a request to enable CPUs
- * @round: numbered and its count cleared
- *
- * Context: any.
- */
-void tdxhost_round_begin(struct tdxhost_round *round)
-{
-	round->id = atomic64_inc_return(&rounds);
-	atomic_set(&round->seamcalls, 0);
-}
+/* How often a CPU has come online. */
+static atomic_t arrivals;
 
 /* The CPU's own idea of who it is: a CPU that was never online can't be asked. */
 static void identify(struct tdxhost_cpu_result *result)
@@ -70,10 +60,16 @@ static void remember(struct cpu_record *record, const struct tdxhost_cpu_result 
 	raw_spin_unlock(&record->lock);
 }
 
+static void begin(struct tdxhost_cpu_result *result)
+{
+	*result = (struct tdxhost_cpu_result){ .start_ns = ktime_get_ns() };
+	identify(result);
+}
+
 /**
  * tdxhost_cpu_enable() - tdx_cpu_enable(): make the TDX module usable on this CPU
- * @round: the request
- * @result: what it came to
+ * @request: the request
+ * @attempt: what it does on this CPU
  *
  * Does the global initialisation first where that has not been done. Does
  * nothing on a CPU that is enabled. A failure is remembered, and can be tried again.
@@ -81,9 +77,10 @@ static void remember(struct cpu_record *record, const struct tdxhost_cpu_result 
  * Context: interrupts and preemption off.
  * Return: 0 or a negative errno, -ENODEV on a host without TDX.
  */
-int tdxhost_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
+int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
 	struct cpu_record *record = this_cpu_ptr(&records);
+	struct tdxhost_cpu_result *result = &attempt->result;
 	int ret;
 
 	lockdep_assert_irqs_disabled();
@@ -92,12 +89,13 @@ int tdxhost_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *r
 	if (record->enabled) {
 		*result = record->last;
 		result->flags |= TDXHOST_CPU_WAS_DONE;
+		attempt->again = false;
 		return 0;
 	}
 
-	*result = (struct tdxhost_cpu_result){ .start_ns = ktime_get_ns() };
-	identify(result);
-	ret = tdxhost_provider->cpu_enable(round, result);
+	if (!attempt->again)
+		begin(result);
+	ret = tdxhost_provider->cpu_enable(request, attempt);
 	result->state = ret ? TDXHOST_CPU_FAILED : TDXHOST_CPU_ENABLED;
 	result->error = -ret;
 	result->duration_ns = ktime_get_ns() - result->start_ns;
@@ -106,39 +104,14 @@ int tdxhost_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *r
 	return ret;
 }
 
-static void enable_in_round(void *data)
+static bool alike(const struct tdxhost_cpu_result *a, const struct tdxhost_cpu_result *b)
 {
-	struct tdxhost_round *round = data;
-
-	tdxhost_cpu_enable(round, &round->results[smp_processor_id()]);
+	return a->error == b->error && a->code == b->code && a->trap == b->trap &&
+	       a->leaf == b->leaf && a->seam_status == b->seam_status;
 }
 
-/**
- * tdxhost_cpus_enable() - enable CPUs in parallel, in one round of IPIs
- * @cpus: which; the ones that are not online are passed over
- * @round: has room for the results of every possible CPU
- *
- * Context: task. CPU hotplug lock held.
- */
-void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_round *round)
-{
-	int cpu;
-
-	tdxhost_assert_cpus_held();
-
-	tdxhost_round_begin(round);
-	on_each_cpu_mask(cpus, enable_in_round, round, true);
-	for_each_cpu_and(cpu, cpus, cpu_online_mask)
-		tdxhost_cpu_log(&round->results[cpu]);
-}
-
-/**
- * tdxhost_cpu_log() - log a failure to enable a CPU
- * @result: what enabling it came to
- *
- * Context: any.
- */
-void tdxhost_cpu_log(const struct tdxhost_cpu_result *result)
+/* @others: CPUs that have failed in the same way */
+static void log_cpu(const struct tdxhost_cpu_result *result, u32 others)
 {
 	const struct tdxhost_step_result failure = {
 		.error = result->error,
@@ -149,8 +122,107 @@ void tdxhost_cpu_log(const struct tdxhost_cpu_result *result)
 		.seam_status = result->seam_status,
 	};
 
-	if (result->error)
-		tdxhost_log_failure("enabling", &failure);
+	tdxhost_log_failure("enabling", &failure, others);
+}
+
+/* One line for all CPUs that have failed in the same way: there may be hundreds. */
+static void log_cpus(const struct cpumask *cpus, const struct tdxhost_attempt *attempts)
+{
+	int cpu, other;
+
+	for_each_cpu_and(cpu, cpus, cpu_online_mask) {
+		const struct tdxhost_cpu_result *result = &attempts[cpu].result;
+		bool said = false;
+		u32 others = 0;
+
+		if (!result->error)
+			continue;
+		for_each_cpu_and(other, cpus, cpu_online_mask) {
+			bool same = other != cpu && alike(result, &attempts[other].result);
+
+			said |= same && other < cpu;
+			others += same;
+		}
+		if (!said)
+			log_cpu(result, others);
+	}
+}
+
+/**
+ * tdxhost_cpu_enable_here() - enable the CPU that the caller runs on
+ * @attempt: zeroed; what it came to
+ *
+ * Context: task that stays on its CPU, may sleep.
+ */
+void tdxhost_cpu_enable_here(struct tdxhost_attempt *attempt)
+{
+	struct tdxhost_request request = {};
+	unsigned long flags;
+
+	do {
+		request.pass++;
+		local_irq_save(flags);
+		tdxhost_cpu_enable(&request, attempt);
+		local_irq_restore(flags);
+	} while (tdxhost_wait_again(attempt->again));
+	if (attempt->result.error)
+		log_cpu(&attempt->result, 0);
+}
+
+static void enable_for(void *data)
+{
+	struct tdxhost_request *request = data;
+
+	tdxhost_cpu_enable(request, &request->attempts[smp_processor_id()]);
+}
+
+static bool is_due(int cpu, void *data)
+{
+	const struct tdxhost_request *request = data;
+
+	return request->pass == 1 || request->attempts[cpu].again;
+}
+
+static bool any_again(const struct cpumask *cpus, const struct tdxhost_request *request)
+{
+	int cpu;
+
+	for_each_cpu_and(cpu, cpus, cpu_online_mask)
+		if (request->attempts[cpu].again)
+			return true;
+	return false;
+}
+
+/**
+ * tdxhost_cpus_enable() - enable CPUs in parallel, by IPIs
+ * @cpus: which; the ones that are not online are passed over
+ * @request: has room for every possible CPU, and is zeroed otherwise
+ *
+ * What the TDX module turns away for the moment is tried again, with interrupts
+ * on in between: no CPU is held up for longer than by a few SEAMCALLs.
+ *
+ * Context: task, may sleep. CPU hotplug lock held.
+ */
+void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_request *request)
+{
+	tdxhost_assert_cpus_held();
+
+	do {
+		request->pass++;
+		on_each_cpu_cond_mask(is_due, enable_for, request, true, cpus);
+	} while (tdxhost_wait_again(any_again(cpus, request)));
+	log_cpus(cpus, request->attempts);
+}
+
+/**
+ * tdxhost_cpus_arrivals() - tell whether CPUs have come online
+ *
+ * Context: any.
+ * Return: a number that grows when one does.
+ */
+u32 tdxhost_cpus_arrivals(void)
+{
+	return atomic_read(&arrivals);
 }
 
 /**
@@ -263,22 +335,17 @@ unsigned int tdxhost_package_online(u32 package, unsigned int but)
 static int cpu_online_callback(unsigned int cpu)
 {
 	struct cpu_record *record = per_cpu_ptr(&records, cpu);
-	struct tdxhost_round round = {};
-	struct tdxhost_cpu_result result;
+	struct tdxhost_attempt attempt = {};
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&record->lock, flags);
 	identify(&record->last);
 	raw_spin_unlock_irqrestore(&record->lock, flags);
+	atomic_inc(&arrivals);
 
-	if (!tdxhost_module_holds_memory())
-		return 0;
-	tdxhost_round_begin(&round);
-	local_irq_save(flags);
-	tdxhost_cpu_enable(&round, &result);
-	local_irq_restore(flags);
-	/* The CPU is good for everything but TDX, whatever came of it. */
-	tdxhost_cpu_log(&result);
+	/* The CPU is good for everything but TDX, whatever comes of it. */
+	if (tdxhost_module_holds_memory())
+		tdxhost_cpu_enable_here(&attempt);
 	return 0;
 }
 

@@ -145,9 +145,16 @@ int direct_flush_caches(struct tdxhost_step_result *result, u32 flags)
 	return 0;
 }
 
-static int config_key(void *call)
+static int config_key(void *data)
 {
-	return tdxhost_seamcall(call);
+	struct tdxhost_call *call = data;
+	unsigned long flags;
+	int ret;
+
+	local_irq_save(flags);
+	ret = tdxhost_seamcall_atomic(call);
+	local_irq_restore(flags);
+	return ret;
 }
 
 static int config_package_key(struct tdxhost_step_result *result, unsigned int cpu, u32 package)
@@ -160,7 +167,10 @@ static int config_package_key(struct tdxhost_step_result *result, unsigned int c
 	};
 	int ret;
 
-	smp_call_on_cpu(cpu, config_key, &call, false);
+	/* The wait is here, where a signal to the caller is seen. */
+	do {
+		smp_call_on_cpu(cpu, config_key, &call, false);
+	} while (tdxhost_wait_again(call.again));
 	ret = tdxhost_step_took(result, &call);
 	if (!ret)
 		__set_bit(package, keyed);

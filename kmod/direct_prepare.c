@@ -52,8 +52,10 @@ int direct_check_platform(struct tdxhost_step_result *result, u32 flags)
 }
 
 /* Lets the step fail as the CPU did. */
-static int cpu_failed(struct tdxhost_step_result *result, const struct tdxhost_cpu_result *cpu)
+static int cpu_failed(struct tdxhost_step_result *result, const struct tdxhost_attempt *attempt)
 {
+	const struct tdxhost_cpu_result *cpu = &attempt->result;
+
 	result->trap = cpu->trap;
 	result->leaf = cpu->leaf;
 	result->seam_status = cpu->seam_status;
@@ -63,6 +65,9 @@ static int cpu_failed(struct tdxhost_step_result *result, const struct tdxhost_c
 	result->r9 = cpu->r9;
 	result->r10 = cpu->r10;
 	result->r11 = cpu->r11;
+	/* A signal has come before the tries were used up. */
+	if (attempt->again)
+		return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, cpu->cpu);
 	tdxhost_step_fail(result, cpu->code, cpu->cpu);
 	result->error = cpu->error;
 	return -(int)cpu->error;
@@ -70,21 +75,23 @@ static int cpu_failed(struct tdxhost_step_result *result, const struct tdxhost_c
 
 static int enable_online_cpus(struct tdxhost_step_result *result)
 {
-	struct tdxhost_round round;
+	struct tdxhost_request request = {};
 	int cpu, ret = 0;
 
-	round.results = kvcalloc(nr_cpu_ids, sizeof(*round.results), GFP_KERNEL);
-	if (!round.results)
+	request.attempts = kvcalloc(nr_cpu_ids, sizeof(*request.attempts), GFP_KERNEL);
+	if (!request.attempts)
 		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
-	tdxhost_cpus_enable(cpu_online_mask, &round);
+	tdxhost_cpus_enable(cpu_online_mask, &request);
 	tdxhost_status_cpus_changed();
-	result->seamcalls = atomic_read(&round.seamcalls);
+	result->seamcalls = atomic_read(&request.seamcalls);
 	for_each_online_cpu(cpu) {
-		result->retries += round.results[cpu].retries;
-		if (round.results[cpu].error && !ret)
-			ret = cpu_failed(result, &round.results[cpu]);
+		const struct tdxhost_attempt *attempt = &request.attempts[cpu];
+
+		result->retries += attempt->result.retries;
+		if (attempt->result.error && !ret)
+			ret = cpu_failed(result, attempt);
 	}
-	kvfree(round.results);
+	kvfree(request.attempts);
 	return ret;
 }
 
@@ -141,7 +148,7 @@ out:
 /**
  * direct_find_memory() - step 4: which memory TDX can use
  * @result: of the step
- * @flags: unused
+ * @flags: with TDXHOST_ENABLE_SKIP_NON_CMR, RAM outside CMRs is no failure
  *
  * Context: task, may sleep.
  * Return: 0 or a negative errno, with the reason in @result.
@@ -150,7 +157,7 @@ int direct_find_memory(struct tdxhost_step_result *result, u32 flags)
 {
 	/* What comes online from here on would be missing in the TDMRs. */
 	tdxhost_memory_hold(true);
-	return tdxhost_memory_find(result);
+	return tdxhost_memory_find(result, flags & TDXHOST_ENABLE_SKIP_NON_CMR);
 }
 
 static u32 layout_code(int error)

@@ -24,8 +24,12 @@ static struct {
 	 * every step has succeeded, ERROR while the last attempt has failed.
 	 */
 	u32 module_status;
-	/* The step that the next attempt begins with: grows past steps with no way back. */
+	/* Steps before this one have no way back. */
 	unsigned int first;
+	/* The step that the next attempt begins with, going by how the last one ended. */
+	unsigned int next;
+	/* CPUs had come online so often when they were looked at. */
+	u32 arrivals;
 	/* Attempts that have ended: tells a caller that it was waiting for one. */
 	u64 attempts;
 	/* No attempt can succeed any more. */
@@ -90,11 +94,14 @@ int tdxhost_step_took(struct tdxhost_step_result *result, const struct tdxhost_c
 	result->r11 = call->out.r11;
 	result->seamcalls += call->calls;
 	result->retries += call->retries;
-	if (ret) {
-		result->trap = call->trap;
-		tdxhost_step_fail(result, call->code, call->cpu);
-		result->error = -ret;
-	}
+	if (!ret)
+		return 0;
+	/* A signal has come before the tries were used up. */
+	if (call->again)
+		return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, call->cpu);
+	result->trap = call->trap;
+	tdxhost_step_fail(result, call->code, call->cpu);
+	result->error = -ret;
 	return ret;
 }
 
@@ -135,10 +142,31 @@ static int run_step(const struct tdxhost_step *step, u32 flags, struct tdxhost_s
 static void cross_no_way_back(unsigned int next)
 {
 	state.first = next;
+	state.next = next;
 	if (state.holds_memory)
 		return;
 	__module_get(THIS_MODULE);
 	WRITE_ONCE(state.holds_memory, true);
+}
+
+static unsigned int index_of(u32 id)
+{
+	unsigned int i;
+
+	for (i = 0; i + 1 < tdxhost_provider->nr_steps; i++)
+		if (tdxhost_provider->steps[i].id == id)
+			break;
+	return i;
+}
+
+/* A CPU that came online after the others were looked at has to be looked at too. */
+static unsigned int begin_with(void)
+{
+	unsigned int cpus = index_of(TDXHOST_STEP_CPUS);
+
+	if (state.next <= cpus || state.first > cpus || state.arrivals == tdxhost_cpus_arrivals())
+		return state.next;
+	return cpus;
 }
 
 static int run_steps(u32 flags)
@@ -146,12 +174,16 @@ static int run_steps(u32 flags)
 	const struct tdxhost_provider *provider = tdxhost_provider;
 	unsigned int i;
 
-	for (i = state.first; i < provider->nr_steps; i++) {
+	for (i = begin_with(); i < provider->nr_steps; i++) {
 		const struct tdxhost_step *step = &provider->steps[i];
-		int ret = run_step(step, flags, &state.last);
+		int ret;
 
+		if (step->id == TDXHOST_STEP_CPUS)
+			state.arrivals = tdxhost_cpus_arrivals();
+		ret = run_step(step, flags, &state.last);
 		if (ret) {
-			tdxhost_log_failure(step->name, &state.last);
+			state.next = index_of(step->again_from);
+			tdxhost_log_failure(step->name, &state.last, 0);
 			return ret;
 		}
 		if (step->no_way_back)
@@ -233,8 +265,8 @@ static void serve(u32 flags, u64 seen, struct tdxhost_enable *answer)
  * @answer: what it came to
  *
  * Many may call at once: one does the work, and all get the same answer. After a
- * failure only a call with TDXHOST_ENABLE_RETRY tries again: from the start, as
- * long as TDH.SYS.CONFIG has not succeeded, and from then on at the step that failed.
+ * failure only a call with TDXHOST_ENABLE_RETRY tries again, at the step that
+ * failed or at the one that has to be done again for it (see struct tdxhost_step).
  *
  * Context: task, may sleep. CPU hotplug lock held.
  * Return: 0 when @answer was filled, -EINTR on a signal before anything was started.

@@ -4,8 +4,9 @@
 #include <linux/capability.h>
 #include <linux/cpu.h>
 #include <linux/fs.h>
-#include <linux/irqflags.h>
 #include <linux/mm.h>
+#include <linux/preempt.h>
+#include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -23,6 +24,9 @@
 #define MAX_USER_SIZE PAGE_SIZE
 
 #define MAX_FIELDS 1024
+
+#define KNOWN_ENABLE_FLAGS \
+	(TDXHOST_ENABLE_CPUS | TDXHOST_ENABLE_RETRY | TDXHOST_ENABLE_SKIP_NON_CMR)
 
 /* Longest CPU mask that is looked at: far more CPUs than a kernel can be built for. */
 #define MAX_MASK_BYTES PAGE_SIZE
@@ -116,9 +120,7 @@ static int cpu_enable(void *arg)
 {
 	struct tdxhost_cpu_enable *enable = arg;
 	struct user_array array = { u64_to_user_ptr(enable->result), 1, enable->entry_size };
-	struct tdxhost_round round = {};
-	struct tdxhost_cpu_result result;
-	unsigned long flags;
+	struct tdxhost_attempt attempt = {};
 
 	if (enable->flags || enable->__reserved || array_check(&array))
 		return -EINVAL;
@@ -126,14 +128,12 @@ static int cpu_enable(void *arg)
 		return -ENODEV;
 	if (!tdxhost_provider->cpu_enable)
 		return -EOPNOTSUPP;
-	tdxhost_round_begin(&round);
-	local_irq_save(flags);
-	tdxhost_cpu_enable(&round, &result);
-	local_irq_restore(flags);
-	tdxhost_cpu_log(&result);
+	migrate_disable();
+	tdxhost_cpu_enable_here(&attempt);
+	migrate_enable();
 	tdxhost_status_cpus_changed();
-	enable->entry_size = sizeof(result);
-	return array_put(&array, 0, &result, sizeof(result));
+	enable->entry_size = sizeof(attempt.result);
+	return array_put(&array, 0, &attempt.result, sizeof(attempt.result));
 }
 
 /* The caller's mask, or @everyone where it gives none. */
@@ -167,54 +167,56 @@ static int get_mask(const struct tdxhost_cpus *cpus, struct cpumask *mask,
 }
 
 static int put_cpus(const struct user_array *array, const struct cpumask *mask,
-		    const struct tdxhost_cpu_result *results)
+		    const struct tdxhost_attempt *attempts)
 {
 	u32 i = 0;
 	int cpu;
 
 	for_each_cpu(cpu, mask)
-		if (array_put(array, i++, &results[cpu], sizeof(*results)))
+		if (array_put(array, i++, &attempts[cpu].result, sizeof(attempts->result)))
 			return -EFAULT;
 	return 0;
 }
 
 /* What a CPU comes to that can't be enabled, because it is not there to do it. */
-static void offline_results(const struct cpumask *mask, struct tdxhost_cpu_result *results)
+static void offline_results(const struct cpumask *mask, struct tdxhost_attempt *attempts)
 {
 	int cpu;
 
 	for_each_cpu_andnot(cpu, mask, cpu_online_mask) {
-		tdxhost_cpu_result(cpu, &results[cpu]);
-		results[cpu].code = TDXHOST_CODE_CPU_OFFLINE;
-		results[cpu].error = -tdxhost_code_errno(TDXHOST_CODE_CPU_OFFLINE);
+		struct tdxhost_cpu_result *result = &attempts[cpu].result;
+
+		tdxhost_cpu_result(cpu, result);
+		result->code = TDXHOST_CODE_CPU_OFFLINE;
+		result->error = -tdxhost_code_errno(TDXHOST_CODE_CPU_OFFLINE);
 	}
 }
 
-static void enable_all(const struct cpumask *mask, struct tdxhost_cpu_result *results)
+static void enable_all(const struct cpumask *mask, struct tdxhost_attempt *attempts)
 {
-	struct tdxhost_round round = { .results = results };
+	struct tdxhost_request request = { .attempts = attempts };
 
 	cpus_read_lock();
-	offline_results(mask, results);
-	tdxhost_cpus_enable(mask, &round);
+	offline_results(mask, attempts);
+	tdxhost_cpus_enable(mask, &request);
 	cpus_read_unlock();
 	tdxhost_status_cpus_changed();
 }
 
-static void get_all(const struct cpumask *mask, struct tdxhost_cpu_result *results)
+static void get_all(const struct cpumask *mask, struct tdxhost_attempt *attempts)
 {
 	int cpu;
 
 	for_each_cpu(cpu, mask)
-		tdxhost_cpu_result(cpu, &results[cpu]);
+		tdxhost_cpu_result(cpu, &attempts[cpu].result);
 }
 
 /* What CPUS_ENABLE and GET_CPUS share: @fill makes results of a set of CPUs. */
 static int with_cpus(struct tdxhost_cpus *cpus, const struct cpumask *everyone,
-		     void (*fill)(const struct cpumask *mask, struct tdxhost_cpu_result *results))
+		     void (*fill)(const struct cpumask *mask, struct tdxhost_attempt *attempts))
 {
 	struct user_array array = { u64_to_user_ptr(cpus->results), cpus->count, cpus->entry_size };
-	struct tdxhost_cpu_result *results = NULL;
+	struct tdxhost_attempt *attempts = NULL;
 	cpumask_var_t mask;
 	int ret = array_check(&array);
 
@@ -226,20 +228,20 @@ static int with_cpus(struct tdxhost_cpus *cpus, const struct cpumask *everyone,
 	if (ret)
 		goto out;
 	cpus->count = cpumask_weight(mask);
-	cpus->entry_size = sizeof(*results);
+	cpus->entry_size = sizeof(attempts->result);
 	if (array_counts_only(&array))
 		goto out;
 	ret = array.count < cpus->count ? -EMSGSIZE : 0;
 	if (ret)
 		goto out;
-	results = kvcalloc(nr_cpu_ids, sizeof(*results), GFP_KERNEL);
-	ret = results ? 0 : -ENOMEM;
+	attempts = kvcalloc(nr_cpu_ids, sizeof(*attempts), GFP_KERNEL);
+	ret = attempts ? 0 : -ENOMEM;
 	if (ret)
 		goto out;
-	fill(mask, results);
-	ret = put_cpus(&array, mask, results);
+	fill(mask, attempts);
+	ret = put_cpus(&array, mask, attempts);
 out:
-	kvfree(results);
+	kvfree(attempts);
 	free_cpumask_var(mask);
 	return ret;
 }
@@ -264,7 +266,7 @@ static int enable(void *arg)
 	u32 flags = enable->flags;
 	int ret;
 
-	if (flags & ~(TDXHOST_ENABLE_CPUS | TDXHOST_ENABLE_RETRY))
+	if (flags & ~KNOWN_ENABLE_FLAGS)
 		return -EINVAL;
 	if (!host_has_tdx())
 		return -ENODEV;
@@ -327,9 +329,11 @@ static int rd_field(const struct user_array *array, u32 i, unsigned int cpu)
 	if (ret)
 		return ret;
 	call.in.rdx = field.id;
-	ret = smp_call_function_single(cpu, rd_on_cpu, &call, true);
-	if (ret)
-		return ret;
+	do {
+		ret = smp_call_function_single(cpu, rd_on_cpu, &call, true);
+		if (ret)
+			return ret;
+	} while (tdxhost_wait_again(call.again));
 	field.value = call.out.r8;
 	field.next_id = call.out.rdx;
 	field.seam_status = call.status;

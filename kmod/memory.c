@@ -140,20 +140,37 @@ int tdxhost_ram_get(struct tdxhost_regions *ram)
 	return ret == -EINVAL ? 0 : ret;
 }
 
-static int find_outside(const struct tdxhost_metadata *metadata, const struct tdmr_region *ram,
-			struct tdxhost_regions *outside)
+/* Parts one region of RAM into what lies in CMRs and what does not. */
+static int part(const struct tdxhost_metadata *metadata, const struct tdmr_region *ram,
+		struct tdxhost_regions *inside, struct tdxhost_regions *outside)
 {
 	u64 pos = ram->base, end = ram->base + ram->size;
 	struct tdmr_range range;
+	int ret = 0;
 
-	while (tdmr_next_outside(metadata->cmrs, metadata->nr_cmrs, pos, end, &range)) {
-		int ret = tdxhost_region_add(outside, range.base, range.size, ram->node);
-
-		if (ret)
-			return ret;
+	while (!ret && tdmr_next_outside(metadata->cmrs, metadata->nr_cmrs, pos, end, &range)) {
+		if (range.base > pos)
+			ret = tdxhost_region_add(inside, pos, range.base - pos, ram->node);
+		if (!ret)
+			ret = tdxhost_region_add(outside, range.base, range.size, ram->node);
 		pos = range.base + range.size;
 	}
-	return 0;
+	if (!ret && pos < end)
+		ret = tdxhost_region_add(inside, pos, end - pos, ram->node);
+	return ret;
+}
+
+/* All System RAM; free both lists whatever the answer is. */
+static int part_all(struct tdxhost_regions *inside, struct tdxhost_regions *outside)
+{
+	struct tdxhost_regions ram = {};
+	int ret = tdxhost_ram_get(&ram);
+	u32 i;
+
+	for (i = 0; !ret && i < ram.nr; i++)
+		ret = part(&map.metadata, &ram.list[i], inside, outside);
+	tdxhost_regions_free(&ram);
+	return ret;
 }
 
 static void log_outside(const struct tdxhost_regions *outside)
@@ -161,8 +178,8 @@ static void log_outside(const struct tdxhost_regions *outside)
 	u32 i;
 
 	for (i = 0; i < outside->nr; i++)
-		pr_err("System RAM [%#llx, %#llx) is outside every CMR\n", outside->list[i].base,
-		       outside->list[i].base + outside->list[i].size);
+		pr_warn("System RAM [%#llx, %#llx) is outside every CMR\n", outside->list[i].base,
+			outside->list[i].base + outside->list[i].size);
 }
 
 static void replace(struct tdxhost_regions *old, struct tdxhost_regions *new)
@@ -173,38 +190,38 @@ static void replace(struct tdxhost_regions *old, struct tdxhost_regions *new)
 /**
  * tdxhost_memory_find() - find TDX-usable memory, and RAM that TDX can't use
  * @result: of the step
+ * @skip_outside: whether RAM outside CMRs is left to the kernel instead of failing
  *
- * All System RAM has to be convertible: the page allocator can't tell one page
- * from the other when memory is asked for a TD.
+ * Otherwise all System RAM has to be convertible: the page allocator can't tell
+ * one page from the other when memory is asked for a TD.
  *
  * Context: task, may sleep. The map has the TDX module's metadata.
  * Return: 0 or a negative errno, with the reason in @result.
  */
-int tdxhost_memory_find(struct tdxhost_step_result *result)
+int tdxhost_memory_find(struct tdxhost_step_result *result, bool skip_outside)
 {
-	struct tdxhost_regions ram = {}, outside = {};
-	int ret = tdxhost_ram_get(&ram);
-	u32 i;
+	struct tdxhost_regions inside = {}, outside = {};
+	int ret = part_all(&inside, &outside);
 
-	for (i = 0; !ret && i < ram.nr; i++)
-		ret = find_outside(&map.metadata, &ram.list[i], &outside);
 	if (ret) {
 		tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
 		goto out;
 	}
-	if (outside.nr) {
-		log_outside(&outside);
+	log_outside(&outside);
+	if (outside.nr && !(skip_outside && inside.nr)) {
+		result->base_pa = outside.list[0].base;
+		result->bytes = outside.list[0].size;
 		ret = tdxhost_step_fail(result, TDXHOST_CODE_RAM_OUTSIDE_CMR, TDXHOST_NONE);
 	}
 
 	mutex_lock(&map_lock);
 	replace(&map.outside, &outside);
 	if (!ret)
-		replace(&map.tdx, &ram);
+		replace(&map.tdx, &inside);
 	mutex_unlock(&map_lock);
 out:
 	tdxhost_regions_free(&outside);
-	tdxhost_regions_free(&ram);
+	tdxhost_regions_free(&inside);
 	return ret;
 }
 

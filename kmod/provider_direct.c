@@ -14,24 +14,19 @@
  * The lock is held over TDH.SYS.INIT, by CPUs that have interrupts off and wait
  * for it in an IPI. Raw: a spinlock_t sleeps on PREEMPT_RT.
  */
-static struct {
-	raw_spinlock_t lock;
-	/* TDH.SYS.INIT has succeeded, now or before this driver was loaded. */
-	bool done;
-	/* The request in which it has failed last, and how. */
-	u64 failed_round;
-	struct tdxhost_call failure;
-} global = {
-	.lock = __RAW_SPIN_LOCK_UNLOCKED(global.lock),
-};
+static DEFINE_RAW_SPINLOCK(global_lock);
 
-static void take(struct tdxhost_cpu_result *result, const struct tdxhost_call *call)
+/* TDH.SYS.INIT has succeeded, now or before this driver was loaded. */
+static bool global_done;
+
+/* @retries: of the call before */
+static void take(struct tdxhost_cpu_result *result, const struct tdxhost_call *call, u32 retries)
 {
 	result->leaf = call->leaf;
 	result->seam_status = call->status;
 	result->code = call->code;
 	result->trap = call->trap;
-	result->retries += call->retries;
+	result->retries += call->retries - retries;
 	result->rcx = call->out.rcx;
 	result->rdx = call->out.rdx;
 	result->r8 = call->out.r8;
@@ -40,76 +35,89 @@ static void take(struct tdxhost_cpu_result *result, const struct tdxhost_call *c
 	result->r11 = call->out.r11;
 }
 
-/* global.lock is held, VMX is on */
-static int global_init_locked(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
+/* VMX is on */
+static void call_for(struct tdxhost_request *request, struct tdxhost_attempt *attempt,
+		     struct tdxhost_call *call)
 {
-	struct tdxhost_call call = { .leaf = TDH_SYS_INIT };
-	int ret;
+	u32 calls = call->calls, retries = call->retries;
 
-	if (global.done)
-		return 0;
-	if (global.failed_round == round->id) {
-		call = global.failure;
-		call.retries = 0;
-		take(result, &call);
-		return tdxhost_call_errno(&call);
-	}
-
-	ret = tdxhost_seamcall_in_vmx(&call);
-	atomic_add(call.calls, &round->seamcalls);
-	take(result, &call);
-	if (!ret)
-		result->flags |= TDXHOST_CPU_DID_GLOBAL_INIT;
-	/* Done by an earlier load of this driver, or by a kernel that kexec'ed this one. */
-	else if (tdxhost_status_code(call.status) == TDX_SYS_INIT_NOT_PENDING)
-		ret = 0;
-	global.done = !ret;
-	if (ret) {
-		global.failed_round = round->id;
-		global.failure = call;
-	}
-	return ret;
+	tdxhost_seamcall_in_vmx(call);
+	atomic_add(call->calls - calls, &request->seamcalls);
+	take(&attempt->result, call, retries);
+	attempt->again = call->again;
 }
 
-static int global_init(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
+/* global_lock is held, VMX is on */
+static int call_init(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
+{
+	struct tdxhost_call *init = &request->init;
+
+	init->leaf = TDH_SYS_INIT;
+	request->init_pass = request->pass;
+	call_for(request, attempt, init);
+	if (!init->code)
+		attempt->result.flags |= TDXHOST_CPU_DID_GLOBAL_INIT;
+	/* Done by an earlier load of this driver, or by a kernel that kexec'ed this one. */
+	else if (tdxhost_status_code(init->status) != TDX_SYS_INIT_NOT_PENDING)
+		return tdxhost_call_errno(init);
+	global_done = true;
+	return 0;
+}
+
+/* global_lock is held, VMX is on */
+static int global_init_locked(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
+{
+	const struct tdxhost_call *init = &request->init;
+
+	if (global_done)
+		return 0;
+	if (request->init_pass != request->pass)
+		return call_init(request, attempt);
+	/* Another CPU has just asked, in vain. */
+	take(&attempt->result, init, init->retries);
+	attempt->again = init->again;
+	return tdxhost_call_errno(init);
+}
+
+static int global_init(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
 	int ret;
 
-	raw_spin_lock(&global.lock);
-	ret = global_init_locked(round, result);
-	raw_spin_unlock(&global.lock);
+	raw_spin_lock(&global_lock);
+	ret = global_init_locked(request, attempt);
+	raw_spin_unlock(&global_lock);
 	return ret;
 }
 
 /* VMX is on */
-static int lp_init(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
+static int lp_init(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
-	struct tdxhost_call call = { .leaf = TDH_SYS_LP_INIT };
-	int ret = tdxhost_seamcall_in_vmx(&call);
+	struct tdxhost_call *call = &attempt->lp_init;
 
-	atomic_add(call.calls, &round->seamcalls);
-	take(result, &call);
-	if (ret && tdxhost_status_code(call.status) == TDX_SYS_LP_INIT_DONE) {
-		/* By an earlier load of this driver: as good as done now. */
-		result->code = TDXHOST_CODE_NONE;
-		result->flags |= TDXHOST_CPU_WAS_DONE;
-		ret = 0;
-	}
-	return ret;
+	call->leaf = TDH_SYS_LP_INIT;
+	call_for(request, attempt, call);
+	if (tdxhost_status_code(call->status) != TDX_SYS_LP_INIT_DONE)
+		return tdxhost_call_errno(call);
+	/* By an earlier load of this driver: as good as done now. */
+	attempt->result.code = TDXHOST_CODE_NONE;
+	attempt->result.flags |= TDXHOST_CPU_WAS_DONE;
+	return 0;
 }
 
-static int direct_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *result)
+static int direct_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
+	struct tdxhost_cpu_result *result = &attempt->result;
 	struct tdxhost_vmx vmx;
 	int ret;
 
+	attempt->again = false;
 	result->code = tdxhost_vmx_enter(&vmx);
 	result->trap = vmx.trap;
 	if (result->code)
 		return tdxhost_code_errno(result->code);
-	ret = global_init(round, result);
+	ret = global_init(request, attempt);
 	if (!ret)
-		ret = lp_init(round, result);
+		ret = lp_init(request, attempt);
 	tdxhost_vmx_leave(&vmx);
 	return ret;
 }
@@ -121,17 +129,26 @@ static const char *direct_refuse(void)
 	return NULL;
 }
 
+/*
+ * Until TDH.SYS.CONFIG has succeeded a failure gives all memory back, so that it
+ * has to be found and laid out anew.
+ */
 static const struct tdxhost_step direct_steps[] = {
-	{ TDXHOST_STEP_PLATFORM, "platform check", direct_check_platform },
-	{ TDXHOST_STEP_CPUS, "enabling CPUs", direct_enable_cpus },
-	{ TDXHOST_STEP_MODULE_INFO, "module information", direct_read_metadata },
-	{ TDXHOST_STEP_MEMORY, "finding TDX memory", direct_find_memory },
-	{ TDXHOST_STEP_TDMR_LAYOUT, "TDMR layout", direct_lay_out_tdmrs },
-	{ TDXHOST_STEP_PAMT_ALLOC, "PAMT allocation", direct_alloc_pamts },
-	{ TDXHOST_STEP_CONFIG, "configuration", direct_config, .no_way_back = true },
-	{ TDXHOST_STEP_CACHE_FLUSH, "cache flush", direct_flush_caches, .no_way_back = true },
-	{ TDXHOST_STEP_KEY_CONFIG, "key configuration", direct_config_keys, .no_way_back = true },
-	{ TDXHOST_STEP_TDMR_INIT, "TDMR initialisation", direct_init_tdmrs, .no_way_back = true },
+	{ TDXHOST_STEP_PLATFORM, "platform check", direct_check_platform, TDXHOST_STEP_PLATFORM },
+	{ TDXHOST_STEP_CPUS, "enabling CPUs", direct_enable_cpus, TDXHOST_STEP_CPUS },
+	{ TDXHOST_STEP_MODULE_INFO, "module information", direct_read_metadata,
+	  TDXHOST_STEP_MODULE_INFO },
+	{ TDXHOST_STEP_MEMORY, "finding TDX memory", direct_find_memory, TDXHOST_STEP_MEMORY },
+	{ TDXHOST_STEP_TDMR_LAYOUT, "TDMR layout", direct_lay_out_tdmrs, TDXHOST_STEP_MEMORY },
+	{ TDXHOST_STEP_PAMT_ALLOC, "PAMT allocation", direct_alloc_pamts, TDXHOST_STEP_MEMORY },
+	{ TDXHOST_STEP_CONFIG, "configuration", direct_config, TDXHOST_STEP_MEMORY,
+	  .no_way_back = true },
+	{ TDXHOST_STEP_CACHE_FLUSH, "cache flush", direct_flush_caches, TDXHOST_STEP_CACHE_FLUSH,
+	  .no_way_back = true },
+	{ TDXHOST_STEP_KEY_CONFIG, "key configuration", direct_config_keys,
+	  TDXHOST_STEP_KEY_CONFIG, .no_way_back = true },
+	{ TDXHOST_STEP_TDMR_INIT, "TDMR initialisation", direct_init_tdmrs, TDXHOST_STEP_TDMR_INIT,
+	  .no_way_back = true },
 };
 
 const struct tdxhost_provider tdxhost_provider_direct = {

@@ -40,7 +40,7 @@ void tdxhost_info_get(struct tdxhost_info *info)
 	struct tdxhost_map *map;
 
 	tdxhost_platform_get(&platform);
-	info->features = TDXHOST_FEATURE_RETRY;
+	info->features = TDXHOST_FEATURE_RETRY | TDXHOST_FEATURE_SKIP_NON_CMR;
 	info->provider = tdxhost_provider->id;
 	info->code = platform.code;
 	info->nr_cpus = num_present_cpus();

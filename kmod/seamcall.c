@@ -10,6 +10,7 @@
 #include <linux/ktime.h>
 #include <linux/lockdep.h>
 #include <linux/printk.h>
+#include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
 #include <linux/tdxhost.h>
@@ -25,6 +26,10 @@
 
 /* How long SEAMCALLs may follow each other before interrupts have their turn. */
 #define IRQS_OFF_NS (100 * NSEC_PER_USEC)
+
+/* How long they have it before a SEAMCALL is repeated. */
+#define PAUSE_LEAST_US 100
+#define PAUSE_MOST_US 1000
 
 /* How the instruction ended, besides by a fault. */
 #define SEAMCALL_RETURNED 0
@@ -71,7 +76,7 @@ static const struct {
 	[TDXHOST_CODE_NO_MEMORY] = { -ENOMEM, "out of memory" },
 	[TDXHOST_CODE_PACKAGE_OFFLINE] = { -ENXIO, "no CPU of the package is online" },
 	[TDXHOST_CODE_EARLIER_FAILURE] = { -EINVAL, "it has failed before" },
-	[TDXHOST_CODE_FINAL] = { -EINVAL, "only a reboot can help" },
+	[TDXHOST_CODE_FINAL] = { -EINVAL, "only a reboot or another TDX module can help" },
 	[TDXHOST_CODE_INTERRUPTED] = { -EINTR, "a signal came" },
 	[TDXHOST_CODE_NO_MOVDIR64B] = { -ENODEV, "the CPU has no MOVDIR64B" },
 };
@@ -181,26 +186,33 @@ int tdxhost_call_errno(const struct tdxhost_call *call)
  * tdxhost_log_failure() - log a failure, in one line
  * @what: what has failed
  * @failure: how; its step does not matter
+ * @others: CPUs besides that of @failure that have failed in the same way
  *
  * Context: any.
  */
-void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure)
+void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure, u32 others)
 {
+	/* Enough for a validation run, and an end to a program that asks in a loop. */
+	static DEFINE_RATELIMIT_STATE(lines, 5 * HZ, 200);
 	const char *leaf = failure->leaf ? leaf_name(failure->leaf) : "";
 	int error = -(int)failure->error;
-	char cpu[24] = "";
+	char cpu[48] = "";
 
-	if (failure->cpu != TDXHOST_NONE)
+	if (!__ratelimit(&lines))
+		return;
+	if (failure->cpu != TDXHOST_NONE && others)
+		scnprintf(cpu, sizeof(cpu), " on CPU %u and %u more", failure->cpu, others);
+	else if (failure->cpu != TDXHOST_NONE)
 		scnprintf(cpu, sizeof(cpu), " on CPU %u", failure->cpu);
 	if (failure->code == TDXHOST_CODE_SEAMCALL)
-		pr_err_ratelimited("%s failed%s: %s: %s 0x%016llx (%d)\n", what, cpu, leaf,
-				   status_name(failure->seam_status), failure->seam_status, error);
+		pr_err("%s failed%s: %s: %s 0x%016llx (%d)\n", what, cpu, leaf,
+		       status_name(failure->seam_status), failure->seam_status, error);
 	else if (failure->trap)
-		pr_err_ratelimited("%s failed%s: %s, trap %u (%d)\n", what, cpu,
-				   tdxhost_code_text(failure->code), failure->trap, error);
+		pr_err("%s failed%s: %s, trap %u (%d)\n", what, cpu,
+		       tdxhost_code_text(failure->code), failure->trap, error);
 	else
-		pr_err_ratelimited("%s failed%s: %s (%d)\n", what, cpu,
-				   tdxhost_code_text(failure->code), error);
+		pr_err("%s failed%s: %s (%d)\n", what, cpu, tdxhost_code_text(failure->code),
+		       error);
 }
 
 /* Returns SEAMCALL_*; on a fault @rax holds the vector, put there by the fixup. */
@@ -231,6 +243,31 @@ static u32 seamcall(u64 *rax, const struct tdxhost_regs *in, struct tdxhost_regs
 	return end;
 }
 
+/* Whether the SEAMCALL that was just made is worth another. */
+static bool passes(const struct tdxhost_call *call)
+{
+	size_t i;
+
+	if (call->code != TDXHOST_CODE_SEAMCALL)
+		return false;
+	for (i = 0; i < ARRAY_SIZE(passing); i++)
+		if (passing[i].status == tdxhost_status_code(call->status))
+			return call->tries < passing[i].tries;
+	return false;
+}
+
+static u32 ending_code(const struct tdxhost_call *call, u32 end)
+{
+	if (end == SEAMCALL_VMFAIL)
+		return TDXHOST_CODE_NO_MODULE;
+	if (end == SEAMCALL_FAULTED)
+		/* In VMX root operation #GP leaves one reason: the SEAM range is not enabled. */
+		return call->trap == X86_TRAP_GP ? TDXHOST_CODE_NO_SEAMRR : TDXHOST_CODE_TRAP;
+	if (call->status & (TDX_STATUS_ERROR | TDX_STATUS_NON_RECOVERABLE))
+		return TDXHOST_CODE_SEAMCALL;
+	return TDXHOST_CODE_NONE;
+}
+
 static void seamcall_once(struct tdxhost_call *call)
 {
 	u64 rax = call->leaf, start = ktime_get_ns();
@@ -238,102 +275,100 @@ static void seamcall_once(struct tdxhost_call *call)
 
 	call->cpu = smp_processor_id();
 	call->calls++;
+	call->retries += call->again;
+	call->tries = call->again ? call->tries + 1 : 1;
 	call->status = end == SEAMCALL_RETURNED ? rax : 0;
 	call->trap = end == SEAMCALL_FAULTED ? rax : 0;
-	if (end == SEAMCALL_VMFAIL)
-		call->code = TDXHOST_CODE_NO_MODULE;
-	else if (end == SEAMCALL_FAULTED)
-		/* In VMX root operation #GP leaves one reason: the SEAM range is not enabled. */
-		call->code = call->trap == X86_TRAP_GP ? TDXHOST_CODE_NO_SEAMRR : TDXHOST_CODE_TRAP;
-	else if (call->status & (TDX_STATUS_ERROR | TDX_STATUS_NON_RECOVERABLE))
-		call->code = TDXHOST_CODE_SEAMCALL;
-	else
-		call->code = TDXHOST_CODE_NONE;
+	call->code = ending_code(call, end);
+	call->again = passes(call);
 	trace_seamcall(call, ktime_get_ns() - start);
 }
 
-/*
- * Whether a SEAMCALL that was made @tries times, now one more, is worth another:
- * the one place that decides what is tried again, and how often.
- */
-static bool again(struct tdxhost_call *call, unsigned int *tries)
+/* Whether one more SEAMCALL is due: a repeated one, or one that moves RDX on towards @rdx_end. */
+static bool more(const struct tdxhost_call *call, u64 rdx_end)
 {
-	size_t i;
+	return call->again || (!call->code && !call->status && call->out.rdx < rdx_end);
+}
 
-	++*tries;
-	if (call->code != TDXHOST_CODE_SEAMCALL)
-		return false;
-	for (i = 0; i < ARRAY_SIZE(passing); i++) {
-		if (passing[i].status != tdxhost_status_code(call->status))
-			continue;
-		if (*tries >= passing[i].tries)
-			return false;
-		call->retries++;
-		return true;
+/* SEAMCALL for as long as there is more to do, but no longer than interrupts may wait. */
+static void seamcall_burst(struct tdxhost_call *call, u64 rdx_end)
+{
+	u64 start = ktime_get_ns();
+
+	seamcall_once(call);
+	while (more(call, rdx_end) && ktime_get_ns() - start < IRQS_OFF_NS) {
+		cpu_relax();
+		seamcall_once(call);
 	}
-	return false;
 }
 
 /**
- * tdxhost_seamcall_in_vmx() - SEAMCALL inside VMX operation, repeated at once
+ * tdxhost_seamcall_in_vmx() - SEAMCALL inside VMX operation
  * @call: what to call; holds the outcome afterwards
+ *
+ * Repeats it for as long as interrupts may wait; @call->again says whether it is
+ * to be called once more when they have had their turn.
  *
  * Context: interrupts off, between tdxhost_vmx_enter() and tdxhost_vmx_leave().
  * Return: 0 for a status of success class, otherwise a negative errno.
  */
 int tdxhost_seamcall_in_vmx(struct tdxhost_call *call)
 {
-	unsigned int tries = 0;
-
 	lockdep_assert_irqs_disabled();
 
-	seamcall_once(call);
-	while (again(call, &tries)) {
-		cpu_relax();
-		seamcall_once(call);
-	}
+	seamcall_burst(call, 0);
 	return tdxhost_call_errno(call);
 }
 
-/*
- * One window of VMX operation, and the SEAMCALL in it: again and again while it
- * moves RDX on towards @rdx_end, but not for longer than interrupts may wait.
- */
+/* One window of VMX operation, and a burst of SEAMCALLs in it. */
 static void seamcall_windowed(struct tdxhost_call *call, u64 rdx_end)
 {
-	u64 start = ktime_get_ns();
 	struct tdxhost_vmx vmx;
 
 	call->cpu = smp_processor_id();
 	call->code = tdxhost_vmx_enter(&vmx);
 	if (call->code) {
 		call->trap = vmx.trap;
+		call->again = false;
 		return;
 	}
-	do {
-		seamcall_once(call);
-	} while (!call->code && !call->status && call->out.rdx < rdx_end &&
-		 ktime_get_ns() - start < IRQS_OFF_NS);
+	seamcall_burst(call, rdx_end);
 	tdxhost_vmx_leave(&vmx);
 }
 
 /**
- * tdxhost_seamcall_atomic() - SEAMCALL with interrupts off, repeated at once
- * @call: what to call; holds the outcome afterwards
+ * tdxhost_seamcall_atomic() - SEAMCALL with interrupts off
+ * @call: what to call; holds the outcome afterwards, as for tdxhost_seamcall_in_vmx()
  *
  * Context: interrupts off.
  * Return: 0 for a status of success class, otherwise a negative errno.
  */
 int tdxhost_seamcall_atomic(struct tdxhost_call *call)
 {
-	unsigned int tries = 0;
-
 	lockdep_assert_irqs_disabled();
 
-	do {
-		seamcall_windowed(call, 0);
-	} while (again(call, &tries));
+	seamcall_windowed(call, 0);
 	return tdxhost_call_errno(call);
+}
+
+/**
+ * tdxhost_wait_again() - wait before a SEAMCALL is repeated
+ * @again: whether it is to be
+ *
+ * Interrupts are on meanwhile, so a lock that stays busy in the TDX module keeps
+ * the caller waiting and nobody else.
+ *
+ * Context: task, may sleep.
+ * Return: true when it is to be repeated now; false when it is not, or a signal came.
+ */
+bool tdxhost_wait_again(bool again)
+{
+	might_sleep();
+
+	if (!again || signal_pending(current))
+		return false;
+	usleep_range(PAUSE_LEAST_US, PAUSE_MOST_US);
+	return true;
 }
 
 /**
@@ -341,28 +376,22 @@ int tdxhost_seamcall_atomic(struct tdxhost_call *call)
  * @call: what to call; holds the outcome of the last call afterwards
  * @rdx_end: the work is done when RDX has come here
  *
- * Returns after some calls, done or not, so that the caller can look around.
- * Interrupts are on between tries, so a lock that stays busy in the TDX module
- * keeps the caller waiting and nobody else. A fatal signal ends the tries.
+ * Returns after some calls, done or not, so that the caller can look around. A
+ * signal ends the tries, and leaves @call->again set.
  *
  * Context: task, may sleep. The CPU must be enabled.
  * Return: 0 for a status of success class, otherwise a negative errno.
  */
 int tdxhost_seamcall_stretch(struct tdxhost_call *call, u64 rdx_end)
 {
-	unsigned int tries = 0;
 	unsigned long flags;
 
-	might_sleep();
-
-	for (;;) {
+	do {
 		local_irq_save(flags);
 		seamcall_windowed(call, rdx_end);
 		local_irq_restore(flags);
-		if (fatal_signal_pending(current) || !again(call, &tries))
-			return tdxhost_call_errno(call);
-		usleep_range(10, 100);
-	}
+	} while (tdxhost_wait_again(call->again));
+	return tdxhost_call_errno(call);
 }
 
 /**

@@ -48,6 +48,8 @@ struct tdxhost_regs {
  * @cpu: CPU of the last try
  * @calls: SEAMCALLs made; grows when the struct is used again
  * @retries: how many of them repeated one that the TDX module had turned away
+ * @tries: SEAMCALLs made since the last that was not turned away
+ * @again: turned away by something that passes, and worth another try
  */
 struct tdxhost_call {
 	u64 leaf;
@@ -59,6 +61,8 @@ struct tdxhost_call {
 	u32 cpu;
 	u32 calls;
 	u32 retries;
+	u32 tries;
+	bool again;
 };
 
 static inline u64 tdxhost_status_code(u64 status)
@@ -68,12 +72,13 @@ static inline u64 tdxhost_status_code(u64 status)
 
 int tdxhost_seamcall_in_vmx(struct tdxhost_call *call);
 int tdxhost_seamcall_atomic(struct tdxhost_call *call);
+bool tdxhost_wait_again(bool again);
 int tdxhost_seamcall(struct tdxhost_call *call);
 int tdxhost_seamcall_stretch(struct tdxhost_call *call, u64 rdx_end);
 int tdxhost_call_errno(const struct tdxhost_call *call);
 int tdxhost_code_errno(u32 code);
 const char *tdxhost_code_text(u32 code);
-void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure);
+void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure, u32 others);
 
 /**
  * struct tdxhost_vmx - a stretch of VMX operation on one CPU

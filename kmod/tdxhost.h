@@ -8,11 +8,11 @@
 #include <linux/types.h>
 #include <linux/tdxhost.h>
 
+#include "seamcall.h"
 #include "tdmr.h"
 
 struct attribute_group;
 struct device;
-struct tdxhost_call;
 
 /* "No CPU", "no node", "no TDMR" in every field of the ABI. */
 #define TDXHOST_NONE (~0U)
@@ -23,28 +23,46 @@ struct tdxhost_call;
 /* cpu.c */
 
 /**
- * struct tdxhost_round - one request to enable CPUs
- * @id: number of the request: TDH.SYS.INIT is tried at most once in each
- * @seamcalls: SEAMCALLs made, repeated ones included
- * @results: what each CPU came to, by CPU number
+ * struct tdxhost_attempt - what one request does on one CPU
+ * @result: what it has come to
+ * @lp_init: TDH.SYS.LP.INIT, with all of its tries
+ * @again: tdx_cpu_enable() is to be called once more, after interrupts had their turn
  */
-struct tdxhost_round {
-	u64 id;
+struct tdxhost_attempt {
+	struct tdxhost_cpu_result result;
+	struct tdxhost_call lp_init;
+	bool again;
+};
+
+/**
+ * struct tdxhost_request - one request to enable CPUs
+ * @attempts: zeroed; what it does on each CPU, by CPU number
+ * @seamcalls: SEAMCALLs made, repeated ones included
+ * @pass: how often tdx_cpu_enable() was called on each CPU, at most
+ * @init: TDH.SYS.INIT, with all of its tries: one series of them in a request
+ * @init_pass: in which @pass the last of them was made
+ *
+ * @init and @init_pass are protected by the lock of the global initialisation.
+ */
+struct tdxhost_request {
+	struct tdxhost_attempt *attempts;
 	atomic_t seamcalls;
-	struct tdxhost_cpu_result *results;
+	u32 pass;
+	struct tdxhost_call init;
+	u32 init_pass;
 };
 
 int tdxhost_cpu_init(void);
 void tdxhost_cpu_exit(void);
-void tdxhost_round_begin(struct tdxhost_round *round);
-int tdxhost_cpu_enable(struct tdxhost_round *round, struct tdxhost_cpu_result *result);
-void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_round *round);
+int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt);
+void tdxhost_cpu_enable_here(struct tdxhost_attempt *attempt);
+void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_request *request);
+u32 tdxhost_cpus_arrivals(void);
 void tdxhost_cpu_result(int cpu, struct tdxhost_cpu_result *result);
 bool tdxhost_cpu_enabled(int cpu);
 void tdxhost_cpus_count(struct tdxhost_status *status);
 u32 tdxhost_cpus_packages(void);
 unsigned int tdxhost_package_online(u32 package, unsigned int but);
-void tdxhost_cpu_log(const struct tdxhost_cpu_result *result);
 
 /* enable.c */
 int tdxhost_enable(u32 flags, struct tdxhost_enable *answer);
@@ -148,7 +166,7 @@ void tdxhost_map_forget_tdmrs(void);
 int tdxhost_ram_get(struct tdxhost_regions *ram);
 int tdxhost_region_add(struct tdxhost_regions *regions, u64 base, u64 size, int node);
 void tdxhost_regions_free(struct tdxhost_regions *regions);
-int tdxhost_memory_find(struct tdxhost_step_result *result);
+int tdxhost_memory_find(struct tdxhost_step_result *result, bool skip_outside);
 void tdxhost_memory_hold(bool hold);
 
 /* report.c */
