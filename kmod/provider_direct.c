@@ -145,8 +145,8 @@ static const struct tdxhost_step direct_steps[] = {
 	  .no_way_back = true },
 	{ TDXHOST_STEP_CACHE_FLUSH, "cache flush", direct_flush_caches, TDXHOST_STEP_CACHE_FLUSH,
 	  .no_way_back = true },
-	{ TDXHOST_STEP_KEY_CONFIG, "key configuration", direct_config_keys,
-	  TDXHOST_STEP_KEY_CONFIG, .no_way_back = true },
+	{ TDXHOST_STEP_KEY_CONFIG, "key configuration", direct_config_keys, TDXHOST_STEP_KEY_CONFIG,
+	  .no_way_back = true },
 	{ TDXHOST_STEP_TDMR_INIT, "TDMR initialisation", direct_init_tdmrs, TDXHOST_STEP_TDMR_INIT,
 	  .no_way_back = true },
 };

@@ -70,15 +70,20 @@ static inline u64 tdxhost_status_code(u64 status)
 	return status & TDX_STATUS_MASK;
 }
 
+/* seamcall.c */
 int tdxhost_seamcall_in_vmx(struct tdxhost_call *call);
 int tdxhost_seamcall_atomic(struct tdxhost_call *call);
 bool tdxhost_wait_again(bool again);
 int tdxhost_seamcall(struct tdxhost_call *call);
 int tdxhost_seamcall_stretch(struct tdxhost_call *call, u64 rdx_end);
+
+/* outcome.c */
 int tdxhost_call_errno(const struct tdxhost_call *call);
 int tdxhost_code_errno(u32 code);
 const char *tdxhost_code_text(u32 code);
 void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure, u32 others);
+
+/* vmx.c */
 
 /**
  * struct tdxhost_vmx - a stretch of VMX operation on one CPU
