@@ -209,8 +209,7 @@ static void describe_reason(char *text, size_t room, const struct tdxhost_step_r
  */
 void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *failure, u32 others)
 {
-	/* Enough for a validation run, and an end to a program that asks in a loop.
-   */
+	/* Enough for a validation run, and an end to a program that asks in a loop. */
 	static DEFINE_RATELIMIT_STATE(lines, 5 * HZ, 200);
 	char cpus[48], reason[96];
 

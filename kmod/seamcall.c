@@ -19,8 +19,7 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-/* How long SEAMCALLs may follow each other before interrupts have their turn.
- */
+/* How long SEAMCALLs may follow each other before interrupts have their turn. */
 #define IRQS_OFF_NS (100 * NSEC_PER_USEC)
 
 /* How long they have it before a SEAMCALL is repeated. */
@@ -32,8 +31,7 @@
 #define SEAMCALL_VMFAIL 1
 #define SEAMCALL_FAULTED 2
 
-/* What is worth another try, and how often: bounds, not promises of the TDX
- * module's. */
+/* What is worth another try, and how often: bounds, not promises of the TDX module's. */
 static const struct {
 	u64 status;
 	unsigned int tries;
@@ -41,28 +39,24 @@ static const struct {
 	/* As often as the kernel tries RDRAND itself (RDRAND_RETRY_LOOPS). */
 	{ TDX_RND_NO_ENTROPY, 10 },
 	{ TDX_KEY_GENERATION_FAILED, 10 },
-	/* Another CPU holds a lock of the TDX module's for the length of one leaf.
-     */
+	/* Another CPU holds a lock of the TDX module's for the length of one leaf. */
 	{ TDX_SYS_BUSY, 100 },
 	{ TDX_OPERAND_BUSY, 100 },
 };
 
-/* Returns SEAMCALL_*; on a fault @rax holds the vector, put there by the fixup.
- */
+/* Returns SEAMCALL_*; on a fault @rax holds the vector, put there by the fixup. */
 static u32 seamcall(u64 *rax, const struct tdxhost_regs *in, struct tdxhost_regs *out)
 {
 	u64 rcx = in->rcx, rdx = in->rdx, in8 = in->r8, in9 = in->r9;
 	u64 in10 = in->r10, in11 = in->r11, ax = *rax;
 	u32 end = SEAMCALL_FAULTED;
-	/* Nothing that the compiler may turn into a call can stand from here to the
-   * asm. */
+	/* Nothing that the compiler may turn into a call can stand from here to the asm. */
 	register u64 r8 asm("r8") = in8;
 	register u64 r9 asm("r9") = in9;
 	register u64 r10 asm("r10") = in10;
 	register u64 r11 asm("r11") = in11;
 
-	/* SEAMCALL is 66 0F 01 CF; assemblers before binutils 2.38 have no name for
-   * it. */
+	/* SEAMCALL is 66 0F 01 CF; assemblers before binutils 2.38 have no name for it. */
 	asm volatile("1:	.byte	0x66, 0x0f, 0x01, 0xcf\n"
 		     "	jc	2f\n"
 		     "	movl	%[returned], %[end]\n"
@@ -96,8 +90,7 @@ static u32 ending_code(const struct tdxhost_call *call, u32 end)
 	if (end == SEAMCALL_VMFAIL)
 		return TDXHOST_CODE_NO_MODULE;
 	if (end == SEAMCALL_FAULTED)
-		/* In VMX root operation #GP leaves one reason: the SEAM range is not
-     * enabled. */
+		/* In VMX root operation #GP leaves one reason: the SEAM range is not enabled. */
 		return call->trap == X86_TRAP_GP ? TDXHOST_CODE_NO_SEAMRR : TDXHOST_CODE_TRAP;
 	if (call->status & (TDX_STATUS_ERROR | TDX_STATUS_NON_RECOVERABLE))
 		return TDXHOST_CODE_SEAMCALL;
@@ -120,15 +113,13 @@ static void seamcall_once(struct tdxhost_call *call)
 	trace_seamcall(call, ktime_get_ns() - start);
 }
 
-/* Whether one more SEAMCALL is due: a repeated one, or one that moves RDX on
- * towards @rdx_end. */
+/* Whether one more SEAMCALL is due: a repeated one, or one that moves RDX on towards @rdx_end. */
 static bool more(const struct tdxhost_call *call, u64 rdx_end)
 {
 	return call->again || (!call->code && !call->status && call->out.rdx < rdx_end);
 }
 
-/* SEAMCALL for as long as there is more to do, but no longer than interrupts
- * may wait. */
+/* SEAMCALL for as long as there is more to do, but no longer than interrupts may wait. */
 static void seamcall_burst(struct tdxhost_call *call, u64 rdx_end)
 {
 	u64 start = ktime_get_ns();
@@ -144,8 +135,8 @@ static void seamcall_burst(struct tdxhost_call *call, u64 rdx_end)
  * tdxhost_seamcall_in_vmx() - SEAMCALL inside VMX operation
  * @call: what to call; holds the outcome afterwards
  *
- * Repeats it for as long as interrupts may wait; @call->again says whether it
- * is to be called once more when they have had their turn.
+ * Repeats it for as long as interrupts may wait; @call->again says whether it is
+ * to be called once more when they have had their turn.
  *
  * Context: interrupts off, between tdxhost_vmx_enter() and tdxhost_vmx_leave().
  * Return: 0 for a status of success class, otherwise a negative errno.
@@ -176,8 +167,7 @@ static void seamcall_windowed(struct tdxhost_call *call, u64 rdx_end)
 
 /**
  * tdxhost_seamcall_atomic() - SEAMCALL with interrupts off
- * @call: what to call; holds the outcome afterwards, as for
- * tdxhost_seamcall_in_vmx()
+ * @call: what to call; holds the outcome afterwards, as for tdxhost_seamcall_in_vmx()
  *
  * Context: interrupts off.
  * Return: 0 for a status of success class, otherwise a negative errno.
@@ -194,12 +184,11 @@ int tdxhost_seamcall_atomic(struct tdxhost_call *call)
  * tdxhost_wait_again() - wait before a SEAMCALL is repeated
  * @again: whether it is to be
  *
- * Interrupts are on meanwhile, so a lock that stays busy in the TDX module
- * keeps the caller waiting and nobody else.
+ * Interrupts are on meanwhile, so a lock that stays busy in the TDX module keeps
+ * the caller waiting and nobody else.
  *
  * Context: task, may sleep.
- * Return: true when it is to be repeated now; false when it is not, or a signal
- * came.
+ * Return: true when it is to be repeated now; false when it is not, or a signal came.
  */
 bool tdxhost_wait_again(bool again)
 {
@@ -212,8 +201,7 @@ bool tdxhost_wait_again(bool again)
 }
 
 /**
- * tdxhost_seamcall_stretch() - a SEAMCALL that advances by many calls, for a
- * while
+ * tdxhost_seamcall_stretch() - a SEAMCALL that advances by many calls, for a while
  * @call: what to call; holds the outcome of the last call afterwards
  * @rdx_end: the work is done when RDX has come here
  *
