@@ -6,67 +6,47 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from tdxhost.device import Driver, Source
-from tdxhost.errors import CpuUnavailable, ExitCode, NoEnabledCpu, TdxAbsent, Unsupported
+from tdxhost.errors import (
+    CpuUnavailable,
+    NoEnabledCpu,
+    OptionUnsupported,
+    TdxAbsent,
+    Unsupported,
+)
 from tdxhost.fields import FieldTable, Reading
-from tdxhost.findings import ABOUT_MODULE, Finding, Judge, Verdict, combine
-from tdxhost.records import Code, CpuResult, CpuState, EnableResult, Info, Status, Step, StepResult
+from tdxhost.findings import Finding
+from tdxhost.records import Code, CpuResult, CpuState, EnableResult
+from tdxhost.state import State
 from tdxhost.topology import Topology, allowed_cpus, check_usable, pinned
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Where everything stands; enabled is what ENABLE answered, where it was asked."""
-
-    info: Info
-    status: Status
-    cpus: tuple[CpuResult, ...]
-    steps: tuple[StepResult, ...]
-    enabled: EnableResult | None = None
-
-    @property
-    def module(self) -> EnableResult | Status:
-        """What there is to say about tdx_enable()."""
-        return self.enabled or self.status
 
 
 def read_state(source: Source, enabled: EnableResult | None = None) -> State:
     """Reads everything and does nothing."""
     info = source.get_info()
-    cpus, steps = source.get_cpus(), source.get_steps()
-    return State(info, source.get_status(), cpus, steps, enabled)
+    cpus, steps, memory = source.get_cpus(), source.get_steps(), source.get_memory()
+    return State(info, source.get_status(), cpus, steps, memory, enabled)
 
 
-def enable(driver: Driver, *, retry: bool = False) -> State:
-    """Enables every online CPU and the TDX module; a host without TDX is no exception."""
+def enable(driver: Driver, *, retry: bool = False, skip_non_cmr: bool = False) -> State:
+    """Enables every online CPU and the TDX module; a host without TDX is no exception.
+
+    OptionUnsupported, before anything is started, where the driver lacks what an option needs.
+    """
+    info = driver.get_info()
+    for wanted, there, option in (
+        (retry, info.can_retry, "--retry"),
+        (skip_non_cmr, info.can_skip_non_cmr, "--skip-non-cmr"),
+    ):
+        if wanted and not there:
+            raise OptionUnsupported(option, "Build and load the driver of this package's version.")
     try:
-        enabled = driver.enable(retry=retry)
+        enabled = driver.enable(retry=retry, skip_non_cmr=skip_non_cmr)
     except TdxAbsent as error:
         state = read_state(driver)
         if state.info.code is Code.NONE:
             raise TdxAbsent(error.message, error.hint) from error
         return state
     return read_state(driver, enabled)
-
-
-def judge_state(judge: Judge, state: State) -> Verdict:
-    """Decides what a state comes to."""
-    cpus = judge.cpus(state.cpus)
-    return combine(judge.host(state.info), cpus, *_judge_module(judge, state, cpus))
-
-
-def _judge_module(judge: Judge, state: State, cpus: Verdict) -> Iterator[Verdict]:
-    """The verdicts on tdx_enable(), without what those on the CPUs say already."""
-    module = state.module
-    if module.code in (Code.EARLIER_FAILURE, Code.FINAL):
-        # The answer says only that it failed before; the step still knows how.
-        failed = [step for step in state.steps if step.error]
-        if cpus.findings:
-            failed = [step for step in failed if step.step is not Step.CPUS]
-        yield Verdict(ExitCode.OK, tuple(judge.step(step) for step in failed))
-    if cpus.findings and module.step is Step.CPUS and module.code not in ABOUT_MODULE:
-        yield judge.missing(state.cpus)
-    else:
-        yield judge.module(module)
 
 
 def choose_cpus(wanted: frozenset[int] | None, topology: Topology) -> list[int]:

@@ -55,7 +55,7 @@ class Source(Protocol):
 class Driver(Source, Protocol):
     """A source that can also act."""
 
-    def enable(self, *, retry: bool = False) -> EnableResult: ...
+    def enable(self, *, retry: bool = False, skip_non_cmr: bool = False) -> EnableResult: ...
     def cpu_enable(self) -> CpuResult: ...
 
 
@@ -122,11 +122,13 @@ class Device:
             values += self._sys_rd_some(ids[start : start + MAX_FIELDS])
         return tuple(values)
 
-    def enable(self, *, retry: bool = False) -> EnableResult:
+    def enable(self, *, retry: bool = False, skip_non_cmr: bool = False) -> EnableResult:
         """ENABLE with every online CPU first; TdxAbsent on a host without TDX."""
         argument = abi.new("tdxhost_enable", flags=lib.TDXHOST_ENABLE_CPUS)
         if retry:
             argument.flags |= lib.TDXHOST_ENABLE_RETRY
+        if skip_non_cmr:
+            argument.flags |= lib.TDXHOST_ENABLE_SKIP_NON_CMR
         self._call("ENABLE", argument)
         return EnableResult.of(abi.members_of(argument))
 

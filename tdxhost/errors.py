@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The exceptions of the package: what happened, and what to do about it."""
 
+import errno
 import os
 from enum import IntEnum
 
@@ -13,6 +14,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     ABSENT = 3
     DENIED = 4
+    #: What the shell says of a process that SIGINT ended.
+    INTERRUPTED = 130
 
 
 class TdxHostError(Exception):
@@ -39,14 +42,23 @@ class DriverDenied(TdxHostError):
 class DriverRefused(TdxHostError):
     """The driver refused a request; errno and command say what and which."""
 
-    def __init__(self, errno: int, command: str, hint: str = "") -> None:
-        super().__init__(f"{command} was refused by the driver: {errno_text(errno)}", hint)
-        self.errno = errno
+    def __init__(self, number: int, command: str, hint: str = "", message: str = "") -> None:
+        refused = f"{command} was refused by the driver: {errno_text(number)}"
+        super().__init__(message or refused, hint)
+        self.errno = number
         self.command = command
 
 
 class Unsupported(DriverRefused):
     """The driver, or the provider that it uses, does not serve this command."""
+
+
+class OptionUnsupported(Unsupported):
+    """The loaded driver can't do what an option asks for; nothing was started."""
+
+    def __init__(self, option: str, hint: str = "") -> None:
+        message = f"{option}: the loaded driver can't do that; nothing was started"
+        super().__init__(errno.EOPNOTSUPP, option, hint, message)
 
 
 class NoEnabledCpu(DriverRefused):
@@ -67,6 +79,10 @@ class SeamcallFailed(TdxHostError):
     def __init__(self, message: str, hint: str = "", cpu: int | None = None) -> None:
         super().__init__(message, hint)
         self.cpu = cpu
+
+
+class Interrupted(TdxHostError):
+    """Ctrl-C ended a command; the message says how far it came."""
 
 
 class BadData(TdxHostError):
@@ -92,7 +108,5 @@ class CpuUnavailable(Usage):
 
 def errno_text(number: int) -> str:
     """Says an errno as people search for it: name, meaning, number."""
-    import errno
-
     name = errno.errorcode.get(number, "unknown errno")
     return f"{name}, {os.strerror(number)} ({number})"

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the driver found, in words, and the exit code that it comes to.
 
-The only place that decides either.
+The only place that decides either; the words are in wording.py, the ways to go on in
+remedies.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from tdxhost.errors import ExitCode, errno_text
 from tdxhost.leaves import leaf_name
@@ -15,13 +16,18 @@ from tdxhost.records import (
     CpuState,
     EnableResult,
     Info,
+    Memory,
     ModuleStatus,
     Status,
     Step,
     StepResult,
 )
+from tdxhost.remedies import go_on, remedies
+from tdxhost.state import Outcome, State
 from tdxhost.status import Decoded, Reference
 from tdxhost.topology import format_cpu_list
+from tdxhost.wording import GONE, SEE_STATUS, TEXTS, TRAPS, progress, specific
+from tdxhost.words import count
 
 #: Findings that say that this host, not one CPU of it, has no usable TDX.
 ABSENT = frozenset(
@@ -39,116 +45,27 @@ ABSENT = frozenset(
 #: Findings about the module as a whole, whichever CPU they name.
 ABOUT_MODULE = frozenset({Code.CPU_NOT_ENABLED, Code.EARLIER_FAILURE, Code.FINAL})
 
-BIOS_TDX = (
-    "Turn on in the BIOS, under processor configuration: Total Memory Encryption (TME), "
-    "TME Multi-Tenant (TME-MT), Trust Domain Extension (TDX), the TDX SEAM loader, and a "
-    "TME-MT/TDX key split above 0. Then power-cycle."
-)
-BIOS_LOADER = (
-    "Turn on the TDX SEAM loader in the BIOS, or update the BIOS: it loads the TDX module at "
-    "boot (some platforms take it from EFI/TDX on the EFI system partition)."
-)
-REPORT_CPU = "Compare this CPU's firmware settings and microcode with the other CPUs'."
-REBOOT = "Only a reboot makes the TDX module usable again."
-RETRY = "Once the cause is gone: sudo tdxhost enable --retry"
+#: Answers that say only that an earlier failure stands.
+REFUSALS = (Code.EARLIER_FAILURE, Code.FINAL)
 
-TRAPS = {
-    6: "#UD, invalid opcode: the CPU is not in VMX operation, or has no SEAM",
-    13: "#GP, general protection: the SEAM range is not enabled",
-}
+#: Steps that may find that there is no TDX module; after them it has answered.
+BEFORE_ANSWERS = frozenset({Step.NONE, Step.PLATFORM, Step.CPUS})
 
-#: Finding to what happened and what to do. {leaf} and {trap} are filled in.
-TEXTS: Mapping[Code, tuple[str, str]] = {
-    Code.NO_MODULE: (
-        "the TDX module is not loaded: {leaf} answered VMfailInvalid",
-        BIOS_LOADER,
-    ),
-    Code.TRAP: ("{leaf} faulted with {trap}", REPORT_CPU),
-    Code.NO_KEYIDS: (
-        "TDX is off: firmware set no private KeyIDs aside (MSR 0x87, bits 63:32)",
-        BIOS_TDX,
-    ),
-    Code.ONE_KEYID: (
-        "firmware set only one private KeyID aside (MSR 0x87, bits 63:32), and TDX needs two: "
-        "one for the TDX module and one for each TD",
-        "Give TDX a larger share of the KeyIDs in the BIOS: the TME-MT/TDX key split.",
-    ),
-    Code.NO_VMX: (
-        "the CPU does not offer VMX",
-        "Turn on Intel VT-x (VMX) in the BIOS; in a virtual machine, TDX can't be brought up.",
-    ),
-    Code.VMX_LOCKED_OFF: (
-        "firmware locked VMX off (IA32_FEATURE_CONTROL, MSR 0x3a: locked, VMX outside SMX clear)",
-        "Turn on Intel VT-x (VMX) in the BIOS, then power-cycle.",
-    ),
-    Code.VMXON_FAILED: (
-        "VMXON failed{with_trap}",
-        "See the kernel log; another hypervisor may hold VMX.",
-    ),
-    Code.NO_SEAMRR: (
-        "the SEAM range is not enabled (IA32_SEAMRR_PHYS_MASK, MSR 0x1401, bit 11)",
-        BIOS_TDX,
-    ),
-    Code.CPU_NOT_ENABLED: (
-        "the TDX module was not initialised: every online CPU must be enabled first, "
-        "and {cpu} is not",
-        "Once every CPU can be enabled: sudo tdxhost enable --retry",
-    ),
-    Code.CPU_OFFLINE: (
-        "the CPU is offline",
-        "Bring it online: echo 1 > /sys/devices/system/cpu/cpuN/online",
-    ),
-    Code.BAD_METADATA: (
-        "the TDX module's metadata makes no sense",
-        "Update the TDX module (BIOS); attach the output of tdxhost info to a bug report.",
-    ),
-    Code.NO_CMRS: (
-        "the TDX module lists no convertible memory",
-        "Update the BIOS, and check that all memory is of a kind that TDX supports.",
-    ),
-    Code.RAM_OUTSIDE_CMR: (
-        "there is System RAM outside all convertible memory",
-        "tdxhost memory lists the ranges. CXL, persistent or hot-plugged memory is not "
-        "convertible: keep it out of System RAM.",
-    ),
-    Code.TOO_MANY_TDMRS: (
-        "memory is so scattered that it needs more TDMRs than the TDX module has",
-        "tdxhost memory shows the ranges; undo memmap= and similar on the kernel command line.",
-    ),
-    Code.TOO_MANY_RESERVED: (
-        "memory has more holes than a TDMR has reserved areas",
-        "tdxhost memory shows the ranges; undo memmap= and similar on the kernel command line.",
-    ),
-    Code.NO_MEMORY: (
-        "there was not enough free memory for the TDX module's page metadata",
-        "Free memory (drop caches, huge pages), then: sudo tdxhost enable --retry",
-    ),
-    Code.PACKAGE_OFFLINE: (
-        "a package has no online CPU to configure its key on",
-        "Bring a CPU of every package online, then: sudo tdxhost enable --retry",
-    ),
-    Code.EARLIER_FAILURE: (
-        "the TDX module is in state error since an earlier failure, and was left alone",
-        RETRY,
-    ),
-    Code.FINAL: ("the TDX module can't be initialised any more since that failure", REBOOT),
-    Code.INTERRUPTED: (
-        "a signal ended the initialisation between two steps",
-        "Go on with: sudo tdxhost enable",
-    ),
-    Code.NO_MOVDIR64B: (
-        "the CPU lacks MOVDIR64B, which clears memory that TDX has used",
-        "Update BIOS and microcode, and look for clearcpuid= on the kernel command line.",
-    ),
-}
+#: Statuses that pass, and that the driver repeats a SEAMCALL for; README, "When it fails".
+PASSING = frozenset(
+    {"TDX_RND_NO_ENTROPY", "TDX_KEY_GENERATION_FAILED", "TDX_SYS_BUSY", "TDX_OPERAND_BUSY"}
+)
+
+NO_MEMORY_KNOWN = Memory((), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: what happened, and what to do."""
+    """One thing that is wrong: what happened, what to do about it, and the ways to go on."""
 
     message: str
     hint: str = ""
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,64 +76,43 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a struct of the ABI says about one attempt."""
-
-    code: Code
-    error: int
-    leaf: int = 0
-    seam_status: int = 0
-    trap: int = 0
-    registers: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, result: EnableResult | Status | CpuResult | StepResult) -> "Outcome":
-        """Takes the attempt out of a record."""
-        registers = {}
-        if isinstance(result, CpuResult | StepResult):
-            registers = {"rcx": result.rcx, "rdx": result.rdx, "r8": result.r8}
-        return cls(
-            code=result.code,
-            error=result.error,
-            leaf=result.leaf,
-            seam_status=result.seam_status,
-            trap=result.trap,
-            registers=registers,
-        )
-
-
 @dataclass
 class Judge:
     """Puts what the driver found in words and decides on the exit code."""
 
     reference: Reference = field(default_factory=Reference)
 
-    def explain(self, outcome: Outcome, where: str = "", cpu: str = "") -> Finding:
+    def explain(
+        self, outcome: Outcome, where: str = "", cpu: str = "", memory: Memory = NO_MEMORY_KNOWN
+    ) -> Finding:
         """Says what happened; where ("CPU 3: ") begins the message, cpu is what it is about."""
         if outcome.code is Code.SEAMCALL:
             return self._explain_seamcall(outcome, where)
-        message, hint = TEXTS.get(outcome.code, ("", ""))
+        message, hint = self._text(outcome)
         if not message:
             message = f"failed: {errno_text(outcome.error)}" if outcome.error else "failed"
             if outcome.code is not Code.NONE:
                 message += f" (finding {outcome.code} of the driver, newer than this package)"
         trap = TRAPS.get(outcome.trap, f"vector {outcome.trap}")
-        return Finding(
-            where
-            + message.format(
-                leaf=leaf_name(outcome.leaf) if outcome.leaf else "SEAMCALL",
-                trap=trap,
-                with_trap=f" with {trap}" if outcome.trap else "",
-                cpu=cpu or "one",
-            ),
-            hint,
+        general = message.format(
+            leaf=leaf_name(outcome.leaf) if outcome.leaf else "SEAMCALL",
+            trap=trap,
+            with_trap=f" with {trap}" if outcome.trap else "",
+            cpu=cpu or "one",
         )
+        return Finding(where + (specific(outcome, memory) or general), hint)
+
+    def _text(self, outcome: Outcome) -> tuple[str, str]:
+        if outcome.code is Code.NO_MODULE and outcome.step not in BEFORE_ANSWERS:
+            return GONE
+        return TEXTS.get(outcome.code, ("", ""))
 
     def _explain_seamcall(self, outcome: Outcome, where: str) -> Finding:
         decoded = self.decode(outcome)
         says = f": {decoded.says.removesuffix('.')}" if decoded.says else ""
         message = f"{where}{leaf_name(outcome.leaf)}: {decoded.label}{says}"
+        if outcome.retries and decoded.name in PASSING:
+            message += repeats(outcome)
         return Finding(message, decoded.what_to_do)
 
     def decode(self, outcome: Outcome) -> Decoded:
@@ -249,27 +145,74 @@ class Judge:
             groups.setdefault(key, []).append(cpu)
         for group in groups.values():
             where = f"{cpus_named([cpu.cpu for cpu in group])}: "
-            yield self.explain(Outcome.of(group[0]), where)
+            # Where one CPU asks for all, it alone has repeated the SEAMCALL.
+            most = max(group, key=lambda cpu: cpu.retries)
+            yield self.explain(Outcome.of(most), where)
 
-    def module(self, result: EnableResult | Status) -> Verdict:
-        """The verdict on tdx_enable()."""
-        failed = result.error or result.module_status is ModuleStatus.ERROR
-        if not failed and result.code is Code.NONE:
+    def state(self, state: State) -> Verdict:
+        """The verdict on everything that stands somewhere."""
+        cpus = self.cpus(state.cpus)
+        return combine(self.host(state.info), cpus, self._module(state, cpus))
+
+    def _module(self, state: State, cpus: Verdict) -> Verdict:
+        """The verdict on tdx_enable(), without what that on the CPUs says already."""
+        module = state.module
+        failed = module.error or module.module_status is ModuleStatus.ERROR
+        if not failed and module.code is Code.NONE:
             return Verdict(ExitCode.OK)
-        code = ExitCode.ABSENT if result.code in ABSENT else ExitCode.FAILED
-        return Verdict(code, (self.step(result),))
+        told = bool(cpus.findings) and module.step is Step.CPUS
+        if module.code in ABSENT and module.step in BEFORE_ANSWERS and not told:
+            return Verdict(ExitCode.ABSENT, (self._step(module, state.memory),))
+        *causes, last = self._found(state, told)
+        return Verdict(ExitCode.FAILED, (*causes, replace(last, left=self._left(state))))
 
-    def missing(self, cpus: Iterable[CpuResult]) -> Verdict:
-        """The verdict on a module that was left alone because these CPUs are not enabled."""
+    def _found(self, state: State, told: bool) -> list[Finding]:
+        """What happened, its cause first; told when the CPUs' own findings are the cause."""
+        module, failed = state.module, state.failed_step or state.module
+        if module.code in REFUSALS:
+            cause = [] if told or failed is module else [self._step(failed, state.memory)]
+            return [*cause, self._step(module, state.memory)]
+        if told and module.code is not Code.INTERRUPTED:
+            return [self._missing(state.cpus)]
+        return [self._step(failed, state.memory)]
+
+    def _left(self, state: State) -> tuple[str, ...]:
+        """The ways to go on from the step that failed."""
+        outcome = Outcome.of(state.failed_step or state.module)
+        if state.module.code is Code.FINAL:
+            outcome = replace(outcome, code=Code.FINAL)
+        return remedies(state, outcome, self.decode(outcome))
+
+    def _missing(self, cpus: Iterable[CpuResult]) -> Finding:
+        """Says that the module was left alone because these CPUs are not enabled."""
         failed = [cpu.cpu for cpu in cpus if cpu.state is CpuState.FAILED]
         outcome = Outcome(code=Code.CPU_NOT_ENABLED, error=0)
-        where = f"step {Step.CPUS.label}: "
-        return Verdict(ExitCode.FAILED, (self.explain(outcome, where, cpus_named(failed)),))
+        return self.explain(outcome, f"step {Step.CPUS.label}: ", cpus_named(failed))
 
-    def step(self, result: EnableResult | Status | StepResult) -> Finding:
+    def _step(self, result: EnableResult | Status | StepResult, memory: Memory) -> Finding:
         """Says how a step, or tdx_enable() at it, failed."""
         cpu = "" if result.cpu is None else cpus_named([result.cpu])
-        return self.explain(Outcome.of(result), step_where(result), cpu)
+        return self.explain(Outcome.of(result), step_where(result), cpu, memory)
+
+
+def interrupted(status: Status, *, skip_non_cmr: bool) -> Finding:
+    """Says how far a bring-up came that Ctrl-C has ended."""
+    if status.running:
+        return Finding("interrupted; another caller goes on with the initialisation", SEE_STATUS)
+    if status.module_status is ModuleStatus.INITIALIZED:
+        return Finding("interrupted, but TDX is initialized", SEE_STATUS)
+    if status.module_status is ModuleStatus.ERROR:
+        return Finding(f"interrupted; step {status.step.label} has failed", SEE_STATUS)
+    at = f" at step {status.step.label}" if status.step is not Step.NONE else ""
+    done = f", {far} done" if at and (far := progress(status)) else ""
+    return Finding(f"interrupted{at}{done}", go_on(skip_non_cmr=skip_non_cmr))
+
+
+def repeats(outcome: Outcome) -> str:
+    """Ends a message about a status that passes, and did not; a step counts all its SEAMCALLs."""
+    if outcome.step is Step.NONE:
+        return f"; still so after {count(outcome.retries, 'repeat')}"
+    return f"; SEAMCALLs repeated in this step: {outcome.retries}"
 
 
 def cpus_named(cpus: Sequence[int]) -> str:

@@ -180,6 +180,11 @@ class Info(Record):
         return bool(self.features & lib.TDXHOST_FEATURE_RETRY)
 
     @property
+    def can_skip_non_cmr(self) -> bool:
+        """Whether the driver can leave System RAM outside CMRs to the kernel."""
+        return bool(self.features & lib.TDXHOST_FEATURE_SKIP_NON_CMR)
+
+    @property
     def module_version(self) -> str | None:
         """Version of the TDX module as Intel writes it, such as 1.5.06."""
         if not self.has_module:
@@ -207,6 +212,11 @@ class Status(Record):
     progress_total: int
     pamt_bytes: int
     generation: int
+
+    @property
+    def module_has_pamts(self) -> bool:
+        """Whether TDH.SYS.CONFIG has succeeded, so that PAMTs belong to the TDX module."""
+        return self.step > Step.CONFIG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +296,10 @@ class StepResult(Record):
     seamcalls: int
     start_ns: int
     duration_ns: int
+    base_pa: int
+    bytes: int
+    needed: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,3 +335,7 @@ class Memory:
     def of_kind(self, *kinds: RangeKind) -> list[Range]:
         """The ranges of some kinds, in order."""
         return [found for found in self.ranges if found.kind in kinds]
+
+    def bytes_of(self, *kinds: RangeKind) -> int:
+        """How much there is of some kinds."""
+        return sum(found.bytes for found in self.of_kind(*kinds))

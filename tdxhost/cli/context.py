@@ -62,10 +62,11 @@ def write_document(document: Document, form: str) -> None:
 
 
 def complain(findings: Iterable[Finding]) -> None:
-    """Writes what is wrong, and what to do, to standard error; a hint once."""
-    told: set[str] = set()
+    """Writes what is wrong, and what to do, to standard error; no advice twice."""
+    told = {""}
     for found in findings:
         print(f"tdxhost: {found.message}", file=sys.stderr)
-        if found.hint and found.hint not in told:
-            print(f"  {found.hint}", file=sys.stderr)
-        told.add(found.hint)
+        for advice in (found.hint, *found.left):
+            if advice not in told:
+                print(f"  {advice}", file=sys.stderr)
+            told.add(advice)

@@ -7,10 +7,9 @@ Registers are strings of 16 hex digits, errnos numbers (0 is fine), null is what
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tdxhost.bringup import Metadata, State
-from tdxhost.cli.words import register
+from tdxhost.bringup import Metadata
 from tdxhost.fields import FieldTable, Reading
-from tdxhost.findings import Judge, Outcome, Verdict
+from tdxhost.findings import Judge, Verdict
 from tdxhost.leaves import leaf_name
 from tdxhost.records import (
     Code,
@@ -25,6 +24,9 @@ from tdxhost.records import (
     Step,
     StepResult,
 )
+from tdxhost.remedies import is_final
+from tdxhost.state import Outcome, State
+from tdxhost.words import register
 
 SCHEMA = "tdxhost/1"
 
@@ -40,7 +42,10 @@ def head(info: Info) -> Document:
 
 def findings_of(verdict: Verdict) -> list[Document]:
     """What is wrong, in words; the words are for people and may change."""
-    return [{"message": found.message, "hint": found.hint or None} for found in verdict.findings]
+    return [
+        {"message": found.message, "hint": found.hint or None, "left": list(found.left)}
+        for found in verdict.findings
+    ]
 
 
 def _outcome(judge: Judge, outcome: Outcome) -> Document:
@@ -68,6 +73,7 @@ def module_of(judge: Judge, result: EnableResult | Status) -> Document:
         "trap": result.trap or None,
         "cpu": result.cpu,
         **_outcome(judge, Outcome.of(result)),
+        "final": is_final(Outcome.of(result)),
     }
     if result.module_status is ModuleStatus.INITIALIZED and document["seam_status"] is None:
         document["seam_status"], document["status_name"] = register(0), "TDX_SUCCESS"
@@ -108,8 +114,19 @@ def step_of(judge: Judge, step: StepResult) -> Document:
         **_outcome(judge, Outcome.of(step)),
         "retries": step.retries,
         "seamcalls": step.seamcalls,
+        **_memory_of(step),
         "start_ns": step.start_ns if begun else None,
         "duration_ns": step.duration_ns if begun else None,
+    }
+
+
+def _memory_of(step: StepResult) -> Document:
+    """What a step had too little of, and for which memory; null where that is not so."""
+    return {
+        "base_pa": register(step.base_pa) if step.bytes else None,
+        "bytes": step.bytes or None,
+        "needed": step.needed or None,
+        "limit": step.limit or None,
     }
 
 
@@ -121,6 +138,7 @@ def state_document(judge: Judge, state: State, verdict: Verdict) -> Document:
         "cpus": [cpu_of(judge, cpu) for cpu in state.cpus],
         "steps": [step_of(judge, step) for step in state.steps],
         "pamt_bytes": state.status.pamt_bytes,
+        **_outside(state.memory),
         "findings": findings_of(verdict),
     }
 
@@ -213,19 +231,35 @@ def _tdmr(memory: Memory, tdmr: Range) -> Document:
     }
 
 
-def memory_document(info: Info, memory: Memory, verdict: Verdict) -> Document:
+def _outside(memory: Memory) -> Document:
+    """System RAM that can't be given to a TD."""
+    return {
+        "outside_cmrs_bytes": memory.bytes_of(RangeKind.OUTSIDE),
+        "outside_cmrs": [_range(found) for found in memory.of_kind(RangeKind.OUTSIDE)],
+    }
+
+
+def memory_document(info: Info, status: Status, memory: Memory, verdict: Verdict) -> Document:
     """The document of memory: ranges by kind, and sums by NUMA node."""
     return {
         **head(info),
         "pamt_bytes": memory.pamt_bytes,
+        "pamt_owner": _pamt_owner(status, memory),
         "nodes": node_sums(memory.ranges),
         "system_ram": [_range(found) for found in memory.of_kind(RangeKind.RAM)],
         "cmrs": [_range(found) for found in memory.of_kind(RangeKind.CMR)],
-        "outside_cmrs": [_range(found) for found in memory.of_kind(RangeKind.OUTSIDE)],
+        **_outside(memory),
         "tdx_memory": [_range(found) for found in memory.of_kind(RangeKind.TDX)],
         "tdmrs": [_tdmr(memory, found) for found in memory.of_kind(RangeKind.TDMR)],
         "findings": findings_of(verdict),
     }
+
+
+def _pamt_owner(status: Status, memory: Memory) -> str | None:
+    """Who has the memory held for PAMTs; null where none is held."""
+    if not memory.pamt_bytes:
+        return None
+    return "tdx_module" if status.module_has_pamts else "driver"
 
 
 def node_sums(ranges: Sequence[Range]) -> list[Document]:

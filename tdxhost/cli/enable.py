@@ -8,31 +8,50 @@ from tdxhost.cli.context import Context
 from tdxhost.cli.documents import state_document
 from tdxhost.cli.progress import Progress
 from tdxhost.cli.state_blocks import state_blocks
-from tdxhost.errors import ExitCode
+from tdxhost.errors import ExitCode, Interrupted
+from tdxhost.findings import interrupted
+from tdxhost.state import State
 
 NAME = "enable"
 HELP = "enable every online CPU and initialise the TDX module"
 DESCRIPTION = """\
 Enables every online CPU, initialises the TDX module, and shows what came of it. Where that
-was done before, it does nothing and succeeds. Needs root."""
+was done before, it does nothing and succeeds. After Ctrl-C, the next call goes on. Needs root."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --retry."""
+    """Adds --retry and --skip-non-cmr."""
     parser.add_argument(
         "--retry",
         action="store_true",
-        help="after a failure, go on at the step that failed, where the TDX module allows it",
+        help="after a failure, go on at the step that failed, where the TDX module allows it; "
+        "without one, nothing changes",
+    )
+    parser.add_argument(
+        "--skip-non-cmr",
+        action="store_true",
+        help="leave System RAM outside convertible memory to the kernel, and go on; it can't be "
+        "given to a TD",
     )
 
 
 def run(context: Context) -> ExitCode:
     """Brings TDX up."""
-    with context.open_driver() as driver, Progress(context.open_driver):
-        state = bringup.enable(driver, retry=context.arguments.retry)
-    verdict = bringup.judge_state(context.judge, state)
+    state = _enable(context)
+    verdict = context.judge.state(state)
     return context.finish(
         verdict,
         lambda: state_document(context.judge, state, verdict),
         lambda: state_blocks(context.judge, state),
     )
+
+
+def _enable(context: Context) -> State:
+    given = context.arguments
+    with context.open_driver() as driver:
+        try:
+            with Progress(context.open_driver):
+                return bringup.enable(driver, retry=given.retry, skip_non_cmr=given.skip_non_cmr)
+        except KeyboardInterrupt:
+            found = interrupted(driver.get_status(), skip_non_cmr=given.skip_non_cmr)
+            raise Interrupted(found.message, found.hint) from None

@@ -7,11 +7,11 @@ from tdxhost.bringup import Metadata, read_metadata
 from tdxhost.cli.context import Context
 from tdxhost.cli.documents import build_date, info_document
 from tdxhost.cli.tables import Block, Column, Row, Table
-from tdxhost.cli.words import count
 from tdxhost.errors import ExitCode
 from tdxhost.fields import FieldTable, Reading
 from tdxhost.findings import combine
 from tdxhost.records import Info
+from tdxhost.words import count
 
 NAME = "info"
 HELP = "show the TDX module's version, features and metadata"

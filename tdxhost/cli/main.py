@@ -13,13 +13,13 @@ from tdxhost.errors import (
     DriverDenied,
     DriverMissing,
     ExitCode,
+    Interrupted,
     TdxAbsent,
     TdxHostError,
     Usage,
 )
 
-#: What the shell says of a process that a signal ended.
-INTERRUPTED = 130
+#: What the shell says of a process that SIGPIPE ended.
 BROKEN_PIPE = 141
 
 EXIT_CODES = (
@@ -27,6 +27,7 @@ EXIT_CODES = (
     (DriverMissing, ExitCode.ABSENT),
     (TdxAbsent, ExitCode.ABSENT),
     (DriverDenied, ExitCode.DENIED),
+    (Interrupted, ExitCode.INTERRUPTED),
     (TdxHostError, ExitCode.FAILED),
 )
 
@@ -44,8 +45,7 @@ def main(words: Sequence[str]) -> int:
     try:
         return _flushed(words)
     except KeyboardInterrupt:
-        print("tdxhost: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _fail(Interrupted("interrupted"))
     except BrokenPipeError:
         _discard_output()
         return BROKEN_PIPE

@@ -2,15 +2,15 @@
 """tdxhost memory: CMRs, System RAM, TDX memory, TDMRs and PAMTs."""
 
 import argparse
-from collections.abc import Iterable
 
 from tdxhost.cli.context import Context
 from tdxhost.cli.documents import PAMTS, memory_document, node_sums
 from tdxhost.cli.tables import Block, Column, Row, Table
-from tdxhost.cli.words import count, size, span
 from tdxhost.errors import ExitCode
 from tdxhost.findings import combine
-from tdxhost.records import Memory, Range, RangeKind
+from tdxhost.records import Memory, Range, RangeKind, Status
+from tdxhost.wording import outside_memory, pamt_after_failure
+from tdxhost.words import count, size, span
 
 NAME = "memory"
 HELP = "show convertible memory, TDX memory, TDMRs and PAMTs"
@@ -56,15 +56,17 @@ def run(context: Context) -> ExitCode:
     """Shows memory."""
     with context.open_driver() as driver:
         info = driver.get_info()
-        memory = driver.get_memory()
+        status, memory = driver.get_status(), driver.get_memory()
     verdict = combine(context.judge.host(info))
     return context.finish(
-        verdict, lambda: memory_document(info, memory, verdict), lambda: _blocks(memory)
+        verdict,
+        lambda: memory_document(info, status, memory, verdict),
+        lambda: _blocks(status, memory),
     )
 
 
-def _blocks(memory: Memory) -> list[Block]:
-    blocks: list[Block] = [_summary(memory), "", _node_table(memory)]
+def _blocks(status: Status, memory: Memory) -> list[Block]:
+    blocks: list[Block] = [_summary(memory), *_notes(status, memory), "", _node_table(memory)]
     for kind, title in TITLES.items():
         if ranges := memory.of_kind(kind):
             rows = tuple(
@@ -77,18 +79,19 @@ def _blocks(memory: Memory) -> list[Block]:
 
 
 def _summary(memory: Memory) -> str:
-    sums = {kind: _total(memory.of_kind(kind)) for kind in TITLES}
+    ram = size(memory.bytes_of(RangeKind.RAM))
     tdmrs = memory.of_kind(RangeKind.TDMR)
     if not tdmrs:
-        return f"System RAM {size(sums[RangeKind.RAM])}; no TDMRs yet (tdxhost enable makes them)"
+        return f"System RAM {ram}; no TDMRs yet (tdxhost enable makes them)"
     return (
-        f"TDX memory {size(sums[RangeKind.TDX])} of {size(sums[RangeKind.RAM])} RAM; "
+        f"TDX memory {size(memory.bytes_of(RangeKind.TDX))} of {ram} RAM; "
         f"{count(len(tdmrs), 'TDMR')}; PAMT {size(memory.pamt_bytes)}"
     )
 
 
-def _total(ranges: Iterable[Range]) -> int:
-    return sum(found.bytes for found in ranges)
+def _notes(status: Status, memory: Memory) -> list[str]:
+    lines = [outside_memory(memory), pamt_after_failure(status)]
+    return [line for line in lines if line]
 
 
 def _node(number: int | None) -> str:

@@ -11,6 +11,7 @@ from tdxhost.cli.context import Opener
 from tdxhost.device import Source
 from tdxhost.errors import TdxHostError
 from tdxhost.records import Status
+from tdxhost.wording import progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -72,19 +73,20 @@ class Progress(AbstractContextManager["Progress"]):
 
 def describe(status: Status) -> str:
     """One line about where a bring-up is."""
-    cpus = f"{status.cpus_enabled} of {status.cpus_online} CPUs enabled"
-    return f"{status.step.label}, {cpus}" if status.running else f"waiting, {cpus}"
+    if not status.running:
+        return "waiting"
+    far = progress(status)
+    return f"{status.step.label}, {far}" if far else status.step.label
 
 
 def _display() -> "RichProgress":
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
     return RichProgress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -4,26 +4,29 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from tdxhost.bringup import State
 from tdxhost.cli.tables import Block, Column, Row, Table
-from tdxhost.cli.words import count, duration
-from tdxhost.findings import Judge, Outcome
+from tdxhost.findings import Judge
 from tdxhost.leaves import leaf_name
 from tdxhost.records import Code, CpuResult, CpuState, Info, ModuleStatus, StepResult
+from tdxhost.state import Outcome, State
+from tdxhost.wording import outside_memory, pamt_after_failure
+from tdxhost.words import count, duration
 
+#: How often SEAMCALLs were repeated; shown where any was.
+REPEATED = Column("REPEATED", right=True, rank=1)
 CPU_COLUMNS = (
     Column("CPU", right=True),
     Column("APIC", right=True, rank=2),
     Column("NODE", right=True, rank=3),
     Column("STATE"),
     Column("TIME", right=True, rank=1),
-    Column("RETRIES", right=True, rank=4),
+    REPEATED,
     Column("RESULT"),
 )
 STEP_COLUMNS = (
     Column("STEP"),
     Column("SEAMCALLS", right=True, rank=2),
-    Column("RETRIES", right=True, rank=3),
+    REPEATED,
     Column("TIME", right=True, rank=1),
     Column("RESULT"),
 )
@@ -32,12 +35,32 @@ NOTHING = "-"
 
 def state_blocks(judge: Judge, state: State) -> list[Block]:
     """A summary line, CPUs by package, steps."""
-    blocks: list[Block] = [summary(state), versions(state.info), *cpu_blocks(judge, state.cpus)]
+    blocks: list[Block] = [summary(state), versions(state.info), *notes(state)]
+    blocks += cpu_blocks(judge, state.cpus)
     steps = [step for step in state.steps if step.runs]
     if steps:
         rows = tuple(_step_row(judge, step) for step in steps)
-        blocks += ["", Table("Steps", STEP_COLUMNS, rows)]
+        blocks += ["", _table("Steps", STEP_COLUMNS, rows)]
     return blocks
+
+
+def notes(state: State) -> list[str]:
+    """What there is to know about memory: RAM left out, PAMTs after a failure."""
+    outside = outside_memory(state.memory) if state.left_out else ""
+    return [line for line in (outside, pamt_after_failure(state.status)) if line]
+
+
+def _table(title: str, columns: tuple[Column, ...], rows: tuple[Row, ...]) -> Table:
+    """A table without the column of repeats where there were none."""
+    place = columns.index(REPEATED)
+    table = Table(title, columns, rows)
+    if any(row.cells[place] for row in rows):
+        return table
+    return table.keep([i for i in range(len(columns)) if i != place])
+
+
+def _repeated(retries: int) -> str:
+    return str(retries) if retries else ""
 
 
 def summary(state: State) -> str:
@@ -82,7 +105,7 @@ def cpu_blocks(judge: Judge, cpus: Sequence[CpuResult]) -> list[Block]:
         name = "Package unknown" if package is None else f"Package {package}"
         title = f"{name}: {enabled} of {count(len(members), 'CPU')} enabled"
         rows = tuple(_cpu_row(judge, cpu) for cpu in members)
-        blocks += ["", Table(title, CPU_COLUMNS, rows)]
+        blocks += ["", _table(title, CPU_COLUMNS, rows)]
     return blocks
 
 
@@ -93,7 +116,7 @@ def _cpu_row(judge: Judge, cpu: CpuResult) -> Row:
         NOTHING if cpu.node is None else str(cpu.node),
         cpu.state.label,
         duration(cpu.duration_ns) if cpu.tried else NOTHING,
-        str(cpu.retries),
+        _repeated(cpu.retries),
         _cpu_result(judge, cpu),
     )
     return Row(cells, bad=cpu.state is CpuState.FAILED)
@@ -118,7 +141,7 @@ def _step_row(judge: Judge, step: StepResult) -> Row:
     cells = (
         step.step.label,
         str(step.seamcalls),
-        str(step.retries),
+        _repeated(step.retries),
         duration(step.duration_ns),
         result,
     )

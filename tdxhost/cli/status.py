@@ -3,7 +3,7 @@
 
 import argparse
 
-from tdxhost.bringup import judge_state, read_state
+from tdxhost.bringup import read_state
 from tdxhost.cli.context import Context
 from tdxhost.cli.documents import state_document
 from tdxhost.cli.state_blocks import state_blocks
@@ -28,7 +28,7 @@ def run(context: Context) -> ExitCode:
             state = read_state(driver)
     except DriverDenied as error:
         raise DriverDenied(error.message, _with_public_state(error.hint)) from error
-    verdict = judge_state(context.judge, state)
+    verdict = context.judge.state(state)
     return context.finish(
         verdict,
         lambda: state_document(context.judge, state, verdict),

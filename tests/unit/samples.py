@@ -31,7 +31,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 INFO = Info(
-    features=1,
+    features=3,
     valid=3,
     provider=Provider.DIRECT,
     code=Code.NONE,
@@ -141,6 +141,10 @@ def step(kind: Step, **changes: Any) -> StepResult:
         seamcalls=0,
         start_ns=1,
         duration_ns=5_000_000,
+        base_pa=0,
+        bytes=0,
+        needed=0,
+        limit=0,
     )
     return replace(made, **changes)
 
@@ -172,8 +176,9 @@ class FakeDriver:
     cpus: tuple[CpuResult, ...] = tuple(cpu(number) for number in range(4))
     steps: tuple[StepResult, ...] = tuple(step(kind) for kind in Step if kind is not Step.NONE)
     memory: Memory = MEMORY
-    enabled: EnableResult | Exception = ENABLED
+    enabled: EnableResult | BaseException = ENABLED
     fields: dict[int, int] | Exception = field(default_factory=dict)
+    wishes: list[dict[str, bool]] = field(default_factory=list)
 
     def get_info(self) -> Info:
         return self.info
@@ -207,8 +212,9 @@ class FakeDriver:
             trap=0,
         )
 
-    def enable(self, *, retry: bool = False) -> EnableResult:
-        if isinstance(self.enabled, Exception):
+    def enable(self, *, retry: bool = False, skip_non_cmr: bool = False) -> EnableResult:
+        self.wishes.append({"retry": retry, "skip_non_cmr": skip_non_cmr})
+        if isinstance(self.enabled, BaseException):
             raise self.enabled
         return self.enabled
 
@@ -223,5 +229,6 @@ def context(driver: FakeDriver, form: str = "table", **arguments: Any) -> Contex
     def opened() -> Iterator[FakeDriver]:
         yield driver
 
-    given = argparse.Namespace(format=form, verbose=0, **arguments)
+    options = {"retry": False, "skip_non_cmr": False} | arguments
+    given = argparse.Namespace(format=form, verbose=0, **options)
     return Context(given, opened)

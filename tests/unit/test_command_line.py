@@ -18,7 +18,9 @@ from tdxhost.errors import (
     DriverDenied,
     DriverMissing,
     DriverRefused,
+    Interrupted,
     NoEnabledCpu,
+    OptionUnsupported,
     TdxAbsent,
     TdxHostError,
     Unsupported,
@@ -57,6 +59,8 @@ def _raise(error: BaseException) -> int:
         (TdxHostError("x"), 1),
         (OSError(errno.EIO, "gone"), 1),
         (KeyboardInterrupt(), 130),
+        (Interrupted("x"), 130),
+        (OptionUnsupported("--skip-non-cmr"), 1),
     ],
 )
 def test_each_error_has_its_exit_code_and_a_message(

@@ -56,7 +56,7 @@ def _json(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_enable_gives_the_documented_schema(capsys: pytest.CaptureFixture[str]) -> None:
-    assert enable.run(context(FakeDriver(), "json", retry=False)) is ExitCode.OK
+    assert enable.run(context(FakeDriver(), "json")) is ExitCode.OK
     document = _json(capsys)
     assert document["schema"] == "tdxhost/1"
     assert document["provider"] == "direct"
@@ -101,7 +101,7 @@ def test_enable_gives_the_documented_schema(capsys: pytest.CaptureFixture[str]) 
 def test_a_failed_cpu_is_in_document_message_and_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert enable.run(context(ONE_FAILED, "json", retry=False)) is ExitCode.FAILED
+    assert enable.run(context(ONE_FAILED, "json")) is ExitCode.FAILED
     written = capsys.readouterr()
     document = json.loads(written.out)
     assert (
@@ -119,7 +119,7 @@ def test_a_failed_cpu_is_in_document_message_and_exit_code(
 
 
 def test_a_failed_cpu_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    enable.run(context(ONE_FAILED, retry=False))
+    enable.run(context(ONE_FAILED))
     shown = capsys.readouterr().out
     assert re.search(r"^ +3 .*failed.*TDH\.SYS\.LP\.INIT", shown, re.MULTILINE)
     assert "TDX_INCONSISTENT_MSR" in shown
@@ -168,7 +168,7 @@ def test_a_host_without_tdx_gets_one_message_and_no_table(
 ) -> None:
     absent = FakeDriver(info=replace(INFO, code=Code.NO_KEYIDS, valid=0), enabled=TdxAbsent("x"))
     for command in (status, enable, memory):
-        assert command.run(context(absent, retry=False)) is ExitCode.ABSENT
+        assert command.run(context(absent)) is ExitCode.ABSENT
         written = capsys.readouterr()
         assert written.out == ""
         assert written.err.count("tdxhost:") == 1
@@ -237,7 +237,7 @@ def test_a_failure_that_told_no_status_is_no_success(capsys: pytest.CaptureFixtu
         code=Code.EARLIER_FAILURE,
         leaf=0x21,
     )
-    enable.run(context(FakeDriver(enabled=enabled), "json", retry=False))
+    enable.run(context(FakeDriver(enabled=enabled), "json"))
     module = _json(capsys)["module"]
     assert module["leaf"] == "TDH.SYS.INIT"
     assert module["seam_status"] is None

@@ -5,11 +5,22 @@ from dataclasses import replace
 
 import pytest
 
-from tdxhost.bringup import State, judge_state
 from tdxhost.errors import ExitCode
-from tdxhost.findings import ABSENT, TEXTS, Judge, Outcome
-from tdxhost.records import Code, CpuResult, EnableResult, ModuleStatus, Step
-from tests.unit.samples import ENABLED, INFO, LP_INIT, STATUS, cpu, failed_cpu, step, untried_cpu
+from tdxhost.findings import ABSENT, Judge
+from tdxhost.records import Code, CpuResult, EnableResult, ModuleStatus, Step, StepResult
+from tdxhost.state import Outcome, State
+from tdxhost.wording import TEXTS
+from tests.unit.samples import (
+    ENABLED,
+    INFO,
+    LP_INIT,
+    MEMORY,
+    STATUS,
+    cpu,
+    failed_cpu,
+    step,
+    untried_cpu,
+)
 
 JUDGE = Judge()
 HEALTHY = tuple(cpu(number) for number in range(4))
@@ -21,12 +32,16 @@ def _failed(code: Code, at: Step = Step.CPUS, about: int | None = None) -> Enabl
     )
 
 
-def _state(cpus: tuple[CpuResult, ...] = HEALTHY, enabled: EnableResult = ENABLED) -> State:
-    return State(INFO, STATUS, cpus, (), enabled)
+def _state(
+    cpus: tuple[CpuResult, ...] = HEALTHY,
+    enabled: EnableResult = ENABLED,
+    steps: tuple[StepResult, ...] = (),
+) -> State:
+    return State(INFO, STATUS, cpus, steps, MEMORY, enabled)
 
 
 def test_all_well_says_nothing_and_exits_with_0() -> None:
-    verdict = judge_state(JUDGE, _state())
+    verdict = JUDGE.state(_state())
     assert verdict.exit_code is ExitCode.OK
     assert verdict.findings == ()
 
@@ -49,7 +64,7 @@ def test_cpus_that_failed_alike_are_told_once() -> None:
 
 def test_enable_refused_for_a_missing_cpu_names_it() -> None:
     refused = _failed(Code.CPU_NOT_ENABLED, about=3)
-    verdict = judge_state(JUDGE, _state((*HEALTHY[:3], failed_cpu(3)), refused))
+    verdict = JUDGE.state(_state((*HEALTHY[:3], failed_cpu(3)), refused))
     assert verdict.exit_code is ExitCode.FAILED
     assert [found.message.split(":")[0] for found in verdict.findings] == ["CPU 3", "step cpus"]
     assert "CPU 3 is not" in verdict.findings[1].message
@@ -57,8 +72,8 @@ def test_enable_refused_for_a_missing_cpu_names_it() -> None:
 
 @pytest.mark.parametrize("code", sorted(ABSENT))
 def test_a_host_without_usable_tdx_exits_with_3_and_one_message(code: Code) -> None:
-    state = State(replace(INFO, code=code), STATUS, (untried_cpu(0),), ())
-    verdict = judge_state(JUDGE, state)
+    state = State(replace(INFO, code=code), STATUS, (untried_cpu(0),), (), MEMORY)
+    verdict = JUDGE.state(state)
     assert verdict.exit_code is ExitCode.ABSENT
     assert len(verdict.findings) == 1
     assert verdict.findings[0].hint
@@ -67,7 +82,7 @@ def test_a_host_without_usable_tdx_exits_with_3_and_one_message(code: Code) -> N
 @pytest.mark.parametrize("answered", [Code.NO_MODULE, Code.CPU_NOT_ENABLED])
 def test_a_module_that_is_absent_everywhere_exits_with_3_and_one_message(answered: Code) -> None:
     cpus = tuple(failed_cpu(number, code=Code.NO_MODULE, leaf=0x21) for number in range(4))
-    verdict = judge_state(JUDGE, _state(cpus, _failed(answered, about=0)))
+    verdict = JUDGE.state(_state(cpus, _failed(answered, about=0)))
     assert verdict.exit_code is ExitCode.ABSENT
     assert [found.message for found in verdict.findings] == [
         "the TDX module is not loaded: TDH.SYS.INIT answered VMfailInvalid"
@@ -78,7 +93,7 @@ def test_a_module_that_is_absent_everywhere_exits_with_3_and_one_message(answere
 @pytest.mark.parametrize("answered", [Code.NO_MODULE, Code.CPU_NOT_ENABLED])
 def test_a_module_that_one_cpu_misses_is_that_cpus_failure(answered: Code) -> None:
     lost = failed_cpu(3, code=Code.NO_MODULE)
-    verdict = judge_state(JUDGE, _state((*HEALTHY[:3], lost), _failed(answered, about=3)))
+    verdict = JUDGE.state(_state((*HEALTHY[:3], lost), _failed(answered, about=3)))
     assert verdict.exit_code is ExitCode.FAILED
     assert verdict.findings[0].message.startswith("CPU 3: the TDX module is not loaded")
 
@@ -86,7 +101,7 @@ def test_a_module_that_one_cpu_misses_is_that_cpus_failure(answered: Code) -> No
 def test_a_module_left_alone_for_a_failed_cpu_says_which() -> None:
     enabled = _failed(Code.SEAMCALL, about=3)
     enabled = replace(enabled, leaf=LP_INIT, seam_status=failed_cpu(3).seam_status)
-    verdict = judge_state(JUDGE, _state((*HEALTHY[:3], failed_cpu(3)), enabled))
+    verdict = JUDGE.state(_state((*HEALTHY[:3], failed_cpu(3)), enabled))
     messages = [found.message for found in verdict.findings]
     assert len(messages) == 2
     assert messages[0].startswith("CPU 3: TDH.SYS.LP.INIT: TDX_INCONSISTENT_MSR")
@@ -97,10 +112,10 @@ def test_an_earlier_failure_of_a_cpu_is_told_once() -> None:
     failed = step(Step.CPUS, error=5, code=Code.SEAMCALL, leaf=LP_INIT, cpu=3)
     cpus = (*HEALTHY[:3], failed_cpu(3))
     enabled = _failed(Code.EARLIER_FAILURE, about=3)
-    verdict = judge_state(JUDGE, State(INFO, STATUS, cpus, (failed,), enabled))
+    verdict = JUDGE.state(_state(cpus, enabled, (failed,)))
     starts = [found.message.split(":")[0] for found in verdict.findings]
     assert starts == ["CPU 3", "step cpus"]
-    assert "--retry" in verdict.findings[-1].hint
+    assert "--retry" in verdict.findings[-1].left[0]
 
 
 def test_an_earlier_failure_says_what_it_was_and_how_to_go_on() -> None:
@@ -113,20 +128,61 @@ def test_an_earlier_failure_says_what_it_was_and_how_to_go_on() -> None:
         cpu=1,
     )
     enabled = _failed(Code.EARLIER_FAILURE, Step.CONFIG)
-    verdict = judge_state(JUDGE, State(INFO, STATUS, HEALTHY, (failed,), enabled))
+    verdict = JUDGE.state(_state(HEALTHY, enabled, (failed,)))
     assert verdict.exit_code is ExitCode.FAILED
     first, last = verdict.findings
     assert first.message == (
         "step config, CPU 1: TDH.SYS.CONFIG: TDX_INVALID_TDMR (0xc0000a0000000002): TDMR 2"
     )
-    assert "--retry" in last.hint
+    assert first.left == ()
+    assert last.message.startswith("step config: the TDX module is in state error")
+    assert "--retry" in last.left[0]
 
 
-def test_a_final_failure_says_that_only_a_reboot_helps() -> None:
-    verdict = judge_state(JUDGE, _state(enabled=_failed(Code.FINAL, Step.CONFIG)))
+def test_an_interruption_at_the_cpus_is_not_told_as_their_fault() -> None:
+    busy = failed_cpu(1, seam_status=0x8000020200000000, retries=3, error=11)
+    stopped = replace(_failed(Code.INTERRUPTED, about=1), module_status=ModuleStatus.UNKNOWN)
+    last = JUDGE.state(_state((HEALTHY[0], busy), stopped)).findings[-1]
+    assert last.message == (
+        "step cpus, CPU 1: a signal ended the initialisation; what was done stays done"
+    )
+    assert last.left == ("Go on with: sudo tdxhost enable",)
+
+
+@pytest.mark.parametrize("at", [Step.CONFIG, Step.KEY_CONFIG, Step.TDMR_INIT])
+def test_a_module_that_went_away_is_a_failure_and_not_absence(at: Step) -> None:
+    failed = step(at, error=19, code=Code.NO_MODULE, leaf=0x2D, cpu=1)
+    verdict = JUDGE.state(_state(HEALTHY, _failed(Code.NO_MODULE, at, 1), (failed,)))
     assert verdict.exit_code is ExitCode.FAILED
-    assert "reboot" in verdict.findings[-1].hint
-    assert "--retry" not in verdict.findings[-1].hint
+    (found,) = verdict.findings
+    assert "the TDX module is gone: TDH.SYS.CONFIG answered VMfailInvalid" in found.message
+    assert "BIOS" not in found.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("TDX_RND_NO_ENTROPY", 0x8000020300000000),
+        ("TDX_KEY_GENERATION_FAILED", 0x8000080000000000),
+        ("TDX_SYS_BUSY", 0x8000020200000000),
+        ("TDX_OPERAND_BUSY", 0x8000020000000001),
+    ],
+)
+def test_a_status_that_passes_and_did_not_says_how_often_it_was_tried(
+    name: str, status: int
+) -> None:
+    alike = [failed_cpu(n, seam_status=status, retries=9 * (n == 2)) for n in (1, 2)]
+    (found,) = JUDGE.cpus([HEALTHY[0], *alike]).findings
+    assert found.message.startswith(f"CPUs 1-2: TDH.SYS.LP.INIT: {name}")
+    assert found.message.endswith("; still so after 9 repeats")
+    failed = step(Step.CONFIG, error=16, code=Code.SEAMCALL, seam_status=status, retries=99)
+    verdict = JUDGE.state(_state(HEALTHY, _failed(Code.SEAMCALL, Step.CONFIG), (failed,)))
+    assert verdict.findings[0].message.endswith("; SEAMCALLs repeated in this step: 99")
+
+
+def test_a_status_that_does_not_pass_counts_no_repeats() -> None:
+    (found,) = JUDGE.cpus([HEALTHY[0], failed_cpu(1, retries=2)]).findings
+    assert "repeat" not in found.message
 
 
 def test_keyids_are_told_apart_none_from_one() -> None:
@@ -146,12 +202,16 @@ def test_a_trap_is_named(trap: int, name: str) -> None:
     assert found.message.startswith(f"CPU 1: TDH.SYS.LP.INIT faulted with {name}")
 
 
+#: What is left to do says all that there is to advise.
+NO_ADVICE = {Code.EARLIER_FAILURE, Code.FINAL, Code.INTERRUPTED}
+
+
 def test_every_finding_of_the_abi_has_a_text() -> None:
     for code in Code:
         if code not in (Code.NONE, Code.SEAMCALL):
             message, hint = TEXTS[code]
             assert message
-            assert hint
+            assert bool(hint) is (code not in NO_ADVICE)
 
 
 def test_a_finding_that_is_newer_than_the_package_is_told_by_number() -> None:
