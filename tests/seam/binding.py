@@ -49,6 +49,7 @@ class Platform(Protocol):
     def pconfig(self, lp: int, keyid: int, ctrl: int) -> int: ...
     def seam_capabilities(self, lp: int) -> int: ...
     def hold(self, lp: int, leaf: int) -> None: ...
+    def interrupt_pending(self, lp: int) -> bool: ...
 
 
 class Library:
@@ -96,7 +97,8 @@ class _Ops:
                 ("rdrand", "int(void *, uint32_t, uint64_t *)"),
                 ("pconfig", "int(void *, uint32_t, uint32_t, uint32_t)"),
                 ("seam_capabilities", "uint64_t(void *, uint32_t)"),
-                ("hold", "void(void *, uint32_t, uint32_t)"),
+                ("hold", "void(void *, uint32_t, uint64_t)"),
+                ("interrupt_pending", "int(void *, uint32_t)"),
             )
         }
         size = ffi.sizeof("struct seam_ops")
@@ -142,6 +144,9 @@ class _Ops:
 
     def _hold(self, _opaque: Any, lp: int, leaf: int) -> None:
         self._platform.hold(lp, leaf)
+
+    def _interrupt_pending(self, _opaque: Any, lp: int) -> int:
+        return int(self._platform.interrupt_pending(lp))
 
 
 class Module:

@@ -128,6 +128,7 @@ class Machine:
     pconfig_result: int = 0
     pconfig_calls: list[tuple[int, int, int]] = field(default_factory=list)
     no_memory: tuple[int, int] = (0, 0)
+    interrupts: int = 0
     on_hold: Callable[[int, int], None] | None = None
     on: dict[str, Callable[[], None]] = field(default_factory=dict)
     x2apic_ids: dict[int, int] = field(default_factory=dict)
@@ -196,6 +197,12 @@ class Machine:
     def hold(self, lp: int, leaf: int) -> None:
         if self.on_hold:
             self.on_hold(lp, leaf)
+
+    def interrupt_pending(self, lp: int) -> bool:
+        if not self.interrupts:
+            return False
+        self.interrupts -= 1
+        return True
 
 
 DEFAULT_CMRS = ((MIB, 2 * GIB - MIB), (4 * GIB, 30 * GIB))
@@ -331,7 +338,8 @@ class Host:
 
 
 KEY_CONFIG, INFO, INIT, RD, LP_INIT, TDMR_INIT, RDALL = 31, 32, 33, 34, 35, 36, 37
-LP_SHUTDOWN, CONFIG, SHUTDOWN, UPDATE = 44, 45, 52, 53
+LP_SHUTDOWN, CONFIG, SHUTDOWN, UPDATE, DISABLE = 44, 45, 52, 53, 69
+SYS_DISABLE = 1 << 53  # of TDX_FEATURES0
 OK = ("TDX_SUCCESS", 0)
 RAX, RCX, RDX, R8, R9, R10 = 0, 1, 2, 8, 9, 10
 NULL_ID = ALL_ONES

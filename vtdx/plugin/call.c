@@ -109,7 +109,7 @@ static void pay_debt(struct vcpu *vcpu)
 }
 
 /* Waits, so that the leaves of many vCPUs take their time side by side. */
-static void op_hold(void *opaque, uint32_t lp, uint32_t leaf)
+static void op_hold(void *opaque, uint32_t lp, uint64_t leaf)
 {
 	struct vtdx *vtdx = opaque;
 	struct vcpu *vcpu = &vtdx->vcpus[lp];

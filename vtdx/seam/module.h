@@ -2,12 +2,13 @@
 /*
  * State of one simulated TDX module. What may be touched by whom:
  *
- * - sys, lps_done, packages_done, inside, stopped, handoff_valid and
+ * - sys, lps_done, packages_done, inside, disabling, stopped, handoff_valid and
  *   lp[].initialised are atomic: any LP may look at them at any time;
  * - all that TDH.SYS.INIT, CONFIG, KEY.CONFIG and UPDATE write is written with
  *   the global lock held exclusively, and read by leaves that hold it, or after
  *   the state change (in sys) that publishes it;
- * - a TDMR's position belongs to the holder of that TDMR's lock.
+ * - a TDMR's position belongs to the holder of that TDMR's lock;
+ * - TDH.SYS.DISABLE may touch all of it once disabling is set and it is alone inside.
  */
 #ifndef VTDX_MODULE_H
 #define VTDX_MODULE_H
@@ -38,6 +39,7 @@
 /* TDX_FEATURES0 */
 #define FEATURES0_1_5_01 0xf0fbfull
 #define FEATURES0_TOPOLOGY_ENUM BIT_ULL(20)
+#define FEATURES0_SYS_DISABLE BIT_ULL(53)
 
 /* Operand ids (TDX module ABI spec, completion status, operand ids). */
 enum operand {
@@ -103,6 +105,7 @@ struct seam {
 	atomic_uint lps_done;
 	atomic_uint packages_done;
 	atomic_uint inside; /* LPs that execute in the module */
+	atomic_bool disabling; /* TDH.SYS.DISABLE has begun: other leaves are locked out */
 	atomic_bool stopped; /* after a fatal error */
 
 	struct sampled sampled;
@@ -111,6 +114,7 @@ struct seam {
 	struct tdmr_table tdmrs;
 	seam_lock_t tdmr_lock[MAX_TDMRS];
 	struct handoff handoff;
+	uint64_t disabled_bytes; /* of TDMRs, that TDH.SYS.DISABLE is done with */
 	atomic_bool handoff_valid; /* RD looks at it while UPDATE consumes the data */
 	bool pseamldr_seeded; /* under pseamldr_lock */
 	struct lp lp[SEAM_MAX_LPS];
@@ -160,7 +164,7 @@ static inline bool ranges_overlap(struct range a, struct range b)
 }
 
 /* seam.c */
-void seam_hold(struct call *call);
+void seam_hold(struct seam *seam, uint32_t lp, uint64_t leaf);
 uint64_t seam_features0(const struct seam *seam);
 
 /* msr.c */
@@ -223,6 +227,7 @@ uint64_t tdh_sys_rdall(struct call *call);
 uint64_t tdh_sys_lp_shutdown(struct call *call);
 uint64_t tdh_sys_shutdown(struct call *call);
 uint64_t tdh_sys_update(struct call *call);
+uint64_t tdh_sys_disable(struct call *call);
 
 /* pseamldr.c */
 int seam_call_pseamldr(struct seam *seam, uint32_t lp, struct seam_regs *regs);

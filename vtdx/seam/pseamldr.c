@@ -166,6 +166,7 @@ int seam_call_pseamldr(struct seam *seam, uint32_t lp, struct seam_regs *regs)
 {
 	if (!seam_trylock(&seam->pseamldr_lock))
 		return SEAM_VMFAILINVALID;
+	seam_hold(seam, lp, regs->rax);
 	regs->rax = dispatch(seam, lp, regs);
 	seam_unlock(&seam->pseamldr_lock);
 	return SEAM_DONE;

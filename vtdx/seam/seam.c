@@ -49,9 +49,11 @@ static const struct leaf {
 	{ 45, true, 1, LOCK_EXCLUSIVE, 0, tdh_sys_config },
 	{ 52, false, 0, LOCK_OWN, 0, tdh_sys_shutdown },
 	{ 53, true, 1, LOCK_EXCLUSIVE, 0, tdh_sys_update },
+	{ 69, true, 0, LOCK_OWN, 0, tdh_sys_disable },
 };
 
 #define LEAF_LP_SHUTDOWN 44
+#define LEAF_DISABLE 69
 
 static const uint16_t versioned[] = { 3, 11, 23, 26, 30 };
 static const uint16_t versioned_later[] = { 22, 33, 45, 53 };
@@ -70,8 +72,15 @@ static bool takes_versions(const struct seam *seam, uint16_t leaf)
 	       (is_later(seam) && in_list(versioned_later, ARRAY_SIZE(versioned_later), leaf));
 }
 
-static const struct leaf *find_leaf(uint16_t number)
+static bool has_disable(const struct seam *seam)
 {
+	return seam_features0(seam) & FEATURES0_SYS_DISABLE;
+}
+
+static const struct leaf *find_leaf(const struct seam *seam, uint16_t number)
+{
+	if (number == LEAF_DISABLE && !has_disable(seam))
+		return NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(leaves); i++)
 		if (leaves[i].number == number)
 			return &leaves[i];
@@ -80,14 +89,14 @@ static const struct leaf *find_leaf(uint16_t number)
 
 /**
  * seam_hold() - let the modelled time of a leaf pass
- * @call: the call; holds the locks of its leaf
+ * @seam: module
+ * @lp: caller; holds the locks of its leaf
+ * @leaf: leaf number, for P-SEAMLDR all of RAX
  */
-void seam_hold(struct call *call)
+void seam_hold(struct seam *seam, uint32_t lp, uint64_t leaf)
 {
-	struct seam *seam = call->seam;
-
 	if (seam->ops.hold)
-		seam->ops.hold(seam->opaque, call->lp, call->leaf);
+		seam->ops.hold(seam->opaque, lp, leaf);
 }
 
 /**
@@ -143,16 +152,21 @@ static uint64_t run_leaf(struct call *call, const struct leaf *leaf)
 	if (!lock_for(call->seam, leaf->lock))
 		return TDX_SYS_BUSY;
 	if (leaf->lock != LOCK_OWN)
-		seam_hold(call);
+		seam_hold(call->seam, call->lp, call->leaf);
 	status = leaf->run(call);
 	unlock_for(call->seam, leaf->lock);
 	return status;
 }
 
-/* TDX module ABI spec, SEAMCALL: these five checks come before any leaf's own. */
+/*
+ * TDX module ABI spec, SEAMCALL: these checks come before any leaf's own. disabling
+ * is read before sys: TDH.SYS.DISABLE ends with a new state, then with disabling
+ * clear, so that nobody gets in with the old state.
+ */
 static uint64_t dispatch(struct call *call)
 {
-	const struct leaf *leaf = find_leaf(call->leaf);
+	const struct leaf *leaf = find_leaf(call->seam, call->leaf);
+	bool disabling = atomic_load(&call->seam->disabling);
 	unsigned int sys = atomic_load(&call->seam->sys);
 
 	if (call->regs->rax & RAX_RESERVED)
@@ -165,6 +179,8 @@ static uint64_t dispatch(struct call *call)
 		return TDX_SYS_NOT_READY;
 	if (!leaf || call->version > leaf->later_version)
 		return operand_invalid(OPERAND_RAX);
+	if (disabling && call->leaf != LEAF_DISABLE)
+		return TDX_SYS_BUSY;
 	return run_leaf(call, leaf);
 }
 
@@ -249,6 +265,7 @@ void seam_reload(struct seam *seam, int keep_handoff)
 	const struct seam_ops ops = seam->ops;
 	const struct handoff handoff = seam->handoff;
 	bool valid = keep_handoff && atomic_load(&seam->handoff_valid);
+	bool pseamldr_seeded = seam->pseamldr_seeded;
 	void *opaque = seam->opaque;
 
 	memset(seam, 0, sizeof(*seam));
@@ -256,6 +273,7 @@ void seam_reload(struct seam *seam, int keep_handoff)
 	seam->ops = ops;
 	seam->opaque = opaque;
 	seam->handoff = handoff;
+	seam->pseamldr_seeded = pseamldr_seeded;
 	atomic_store(&seam->handoff_valid, valid);
 }
 

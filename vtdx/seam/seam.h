@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define SEAM_ABI_VERSION 1
+#define SEAM_ABI_VERSION 2
 
 #define SEAM_EXPORT __attribute__((visibility("default")))
 
@@ -86,7 +86,8 @@ struct seam_cmr {
  * @num_handoff_pages: pages for handoff data, minus one
  * @no_downgrade: 1 when shutdown takes the native handoff version only
  * @__pad: 0
- * @tdx_features0: TDX_FEATURES0, 0 for what the version has by itself
+ * @tdx_features0: TDX_FEATURES0, 0 for what the version has by itself; bit 53
+ *	(SYS_DISABLE), which no version has by itself, adds TDH.SYS.DISABLE
  * @remaining_updates: P-SEAMLDR's count of updates left
  * @__pad2: 0
  * @cmrs: convertible memory, in table order
@@ -133,8 +134,13 @@ struct seam_config {
  * @seam_capabilities: SEAMOPS CAPABILITIES of LP @lp
  * @hold: called once in each call that passed the dispatcher, with the locks
  *	of the leaf held and before its work; takes the leaf's modelled time.
- *	Not called where a lock is busy, nor by what a leaf refuses before it
- *	takes its lock (TDMR.INIT, SHUTDOWN), nor for P-SEAMLDR. May be NULL
+ *	@leaf is the number without version, for P-SEAMLDR all of RAX. Not called
+ *	where a lock is busy, nor by what a leaf refuses before it takes its lock
+ *	(TDMR.INIT, SHUTDOWN). May be NULL
+ * @interrupt_pending: 1 while an interrupt waits for LP @lp, else 0. Interruptible
+ *	leaves ask after each piece of their work while there is more to do (for
+ *	TDH.SYS.DISABLE a piece is 1 GiB of TDMRs), so that every call makes
+ *	progress. May be NULL: never
  */
 struct seam_ops {
 	uint32_t size;
@@ -146,7 +152,8 @@ struct seam_ops {
 	int (*rdrand)(void *opaque, uint32_t lp, uint64_t *value);
 	int (*pconfig)(void *opaque, uint32_t lp, uint32_t keyid, uint32_t keyid_ctrl);
 	uint64_t (*seam_capabilities)(void *opaque, uint32_t lp);
-	void (*hold)(void *opaque, uint32_t lp, uint32_t leaf);
+	void (*hold)(void *opaque, uint32_t lp, uint64_t leaf);
+	int (*interrupt_pending)(void *opaque, uint32_t lp);
 };
 
 /**
@@ -179,7 +186,7 @@ SEAM_EXPORT void seam_destroy(struct seam *seam);
 /*
  * A freshly loaded TDX module on the same platform, as SEAMLDR.INSTALL leaves it:
  * all state of the old one is gone but, where keep_handoff is not 0, the handoff
- * data that its TDH.SYS.SHUTDOWN wrote. Runs alone.
+ * data that its TDH.SYS.SHUTDOWN wrote. P-SEAMLDR stays as it is. Runs alone.
  */
 SEAM_EXPORT void seam_reload(struct seam *seam, int keep_handoff);
 

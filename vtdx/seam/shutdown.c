@@ -77,7 +77,7 @@ uint64_t tdh_sys_shutdown(struct call *call)
 		return operand_invalid(OPERAND_RCX);
 	if (!seam_trylock(&seam->lock))
 		return TDX_SYS_BUSY;
-	seam_hold(call);
+	seam_hold(seam, call->lp, call->leaf);
 	status = shut_down(call);
 	seam_unlock(&seam->lock);
 	return status;

@@ -81,7 +81,7 @@ uint64_t tdh_sys_tdmr_init(struct call *call)
 	lock = &seam->tdmr_lock[tdmr - seam->tdmrs.tdmr];
 	if (!seam_trylock(lock))
 		return TDX_OPERAND_BUSY | OPERAND_RCX;
-	seam_hold(call);
+	seam_hold(seam, call->lp, call->leaf);
 	status = init_next_piece(call, tdmr);
 	seam_unlock(lock);
 	return status;
