@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.vm.witness import Witness
+from tests.vm.witness import Log, Witness
 from vtdx.vm import platform
+from vtdx.vm.control import Control
 from vtdx.vm.machine import Machine, Result, Spec
+from vtdx.vm.session import Session
 
 # Overall limit for a test's own machine: a lost one must not stop the suite.
 MACHINE_SECONDS = 300.0
@@ -23,6 +25,19 @@ class Host:
 
     machine: Machine
     log: Path
+    _lines: Log = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._lines = Log(self.log)
+
+    @property
+    def control(self) -> Control:
+        """Faults, latencies, marks and a new TDX module while the machine runs."""
+        return self.machine.control
+
+    def session(self, *argv: str, name: str | None = None) -> Session:
+        """Start a process in the machine that stays, to ask it things."""
+        return self.machine.session(argv, name=name)
 
     def run(self, *argv: str, timeout: float = 120) -> Result:
         """Run a command in the machine."""
@@ -40,7 +55,7 @@ class Host:
 
     def witness(self) -> Witness:
         """vtdx's log up to now."""
-        return Witness.read(self.log)
+        return self._lines.witness()
 
     def kernel_complaints(self) -> list[str]:
         """Warnings, oopses and worse in the kernel log."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,29 @@ _BRING_UP = (
 
 @dataclass(frozen=True)
 class Call:
-    """One SEAMCALL as vtdx saw it."""
+    """One SEAMCALL as vtdx saw it; ``event`` is its line."""
 
     cpu: int
     leaf: str
     status: str | None
     result: str
-    registers_in: dict[str, int]
-    registers_out: dict[str, int]
-    tdmrs: tuple[dict[str, Any], ...]
     fault: int | None
+    event: dict[str, Any] = field(repr=False)
+
+    @property
+    def registers_in(self) -> dict[str, int]:
+        """Registers before the call."""
+        return _registers(self.event["in"])
+
+    @property
+    def registers_out(self) -> dict[str, int]:
+        """Registers after it."""
+        return _registers(self.event["out"])
+
+    @property
+    def tdmrs(self) -> list[dict[str, Any]]:
+        """The TDMRs that TDH.SYS.CONFIG was given."""
+        return list(self.event.get("tdmrs", ()))
 
 
 @dataclass(frozen=True)
@@ -49,16 +63,27 @@ class Tdmr:
 
 
 class Witness:
-    """The whole log of a machine."""
+    """The log of a machine, or a piece of it."""
 
     def __init__(self, events: list[dict[str, Any]]) -> None:
         self.events = events
-        self.calls = [_call(event) for event in events if event["event"] == "seamcall"]
 
     @classmethod
     def read(cls, path: Path) -> Witness:
         """Read a log; every line has to be whole JSON."""
-        return cls([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+        return Log(path).witness()
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """Every SEAMCALL, in order."""
+        return [_call(event) for event in self.events if event["event"] == "seamcall"]
+
+    def case(self, text: str) -> Witness:
+        """What happened between a mark, which has to be there once, and the next."""
+        marks = [n for n, event in enumerate(self.events) if event["event"] == "mark"]
+        ends = dict(zip(marks, [*marks[1:], len(self.events)], strict=True))
+        (start,) = [mark for mark in marks if self.events[mark]["text"] == text]
+        return Witness(self.events[start + 1 : ends[start]])
 
     def of(self, leaf: str) -> list[Call]:
         """The calls of one leaf."""
@@ -92,16 +117,33 @@ class Witness:
         return max(mine, default=0)
 
 
+class Log:
+    """A log that grows: each line is read once, however often it is looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_to = 0
+        self._events: list[dict[str, Any]] = []
+
+    def witness(self) -> Witness:
+        """The log up to now."""
+        with self._path.open("rb") as file:
+            file.seek(self._read_to)
+            # vtdx may be in the middle of the last line.
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._events += [json.loads(line) for line in whole.splitlines()]
+        self._read_to += len(whole + end)
+        return Witness(list(self._events))
+
+
 def _call(event: dict[str, Any]) -> Call:
     return Call(
         cpu=event["cpu"],
         leaf=event["leaf"],
         status=event["status"],
         result=event["result"],
-        registers_in=_registers(event["in"]),
-        registers_out=_registers(event.get("out") or {}),
-        tdmrs=tuple(event.get("tdmrs") or ()),
         fault=event["fault"],
+        event=event,
     )
 
 

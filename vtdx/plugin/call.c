@@ -115,7 +115,7 @@ static void op_hold(void *opaque, uint32_t lp, uint64_t leaf)
 	struct vcpu *vcpu = &vtdx->vcpus[lp];
 
 	(void)leaf;
-	vcpu->debt_ns += platform_latency_ns(vtdx->platform, vcpu->leaf);
+	vcpu->debt_ns += latency_ns(vtdx->platform, vcpu->leaf);
 	if (vcpu->debt_ns >= LEAST_SLEEP_NS)
 		pay_debt(vcpu);
 }
@@ -133,6 +133,7 @@ bool seam_library_open(struct seam_library *library, const char *path)
 	} functions[] = {
 		{ "seam_abi_version", (void **)&library->abi_version },
 		{ "seam_create", (void **)&library->create },
+		{ "seam_reload", (void **)&library->reload },
 		{ "seam_call", (void **)&library->call },
 		{ "seam_leaf_name", (void **)&library->leaf_name },
 		{ "seam_status_name", (void **)&library->status_name },
@@ -183,7 +184,24 @@ bool seam_start(struct vtdx *vtdx)
 	vtdx->seam = vtdx->seam_library.create(&vtdx->platform->seam, &ops, vtdx);
 	if (!vtdx->seam)
 		fprintf(stderr, "vtdx: the seam library refuses the platform's configuration\n");
+	g_rw_lock_init(&vtdx->module_lock);
 	return vtdx->seam;
+}
+
+/**
+ * seam_restart - load the TDX module anew, as firmware does before the system starts
+ * @vtdx: the platform
+ *
+ * Return: false while a SEAMCALL is under way.
+ */
+bool seam_restart(struct vtdx *vtdx)
+{
+	if (!g_rw_lock_writer_trylock(&vtdx->module_lock))
+		return false;
+	vtdx->seam_library.reload(vtdx->seam, 0);
+	__atomic_store_n(&vtdx->module_used, false, __ATOMIC_RELAXED);
+	g_rw_lock_writer_unlock(&vtdx->module_lock);
+	return true;
 }
 
 static void read_regs(struct vcpu *vcpu, struct seam_regs *regs)
@@ -314,7 +332,10 @@ static enum ending enter_module(struct vtdx *vtdx, struct vcpu *vcpu, struct sea
 	int result;
 
 	running = vcpu;
+	g_rw_lock_reader_lock(&vtdx->module_lock);
+	__atomic_store_n(&vtdx->module_used, true, __ATOMIC_RELAXED);
 	result = vtdx->seam_library.call(vtdx->seam, vcpu->index, regs);
+	g_rw_lock_reader_unlock(&vtdx->module_lock);
 	return result >= 0 && result < (int)G_N_ELEMENTS(endings) ? endings[result] : ENDING_FATAL;
 }
 
@@ -334,18 +355,22 @@ static enum ending answer(struct vtdx *vtdx, struct vcpu *vcpu, const struct sea
 			  struct seam_regs *out)
 {
 	struct witness_call call = { .cpu = vcpu->index, .in = in, .out = out };
-	const struct fault *fault;
 	int64_t start = now_ns();
 	char *tdmrs = NULL;
 	enum ending ending;
+	struct fault fault;
 
 	vcpu->leaf = leaf_without_version(in->rax);
 	if (vtdx->witness && vcpu->leaf == LEAF_SYS_CONFIG)
 		tdmrs = tdmrs_json(vcpu, in);
 	if (!processor_refuses(vtdx, vcpu, &ending)) {
-		fault = fault_strike(vtdx->platform, FAULT_AT_SEAMCALL, vcpu->leaf, vcpu->index);
-		call.fault = fault ? fault->number : 0;
-		ending = fault ? strike(vcpu, fault, out) : enter_module(vtdx, vcpu, out);
+		if (fault_strike(vtdx->platform, FAULT_AT_SEAMCALL, vcpu->leaf, vcpu->index,
+				 &fault)) {
+			call.fault = fault.number;
+			ending = strike(vcpu, &fault, out);
+		} else {
+			ending = enter_module(vtdx, vcpu, out);
+		}
 	}
 	call.duration_ns = now_ns() - start;
 	if (vtdx->witness)

@@ -34,7 +34,7 @@ static const struct {
 
 /* A fault as it is being read: what may still be wrong with it. */
 struct parser {
-	struct fault *fault;
+	struct fault_rule *rule;
 	const struct platform *platform;
 	const struct seam_library *library;
 	bool answered;
@@ -44,19 +44,19 @@ struct parser {
 
 static bool parse_what(struct parser *p, const char *what)
 {
-	struct fault *fault = p->fault;
+	struct fault_rule *rule = p->rule;
 
 	if (!strcmp(what, "VMXON")) {
-		fault->at = FAULT_AT_VMXON;
+		rule->at = FAULT_AT_VMXON;
 		return true;
 	}
 	if (g_str_has_prefix(what, "RDMSR:")) {
-		fault->at = FAULT_AT_RDMSR;
-		return parse_u64(what + strlen("RDMSR:"), &fault->target);
+		rule->at = FAULT_AT_RDMSR;
+		return parse_u64(what + strlen("RDMSR:"), &rule->target);
 	}
-	fault->at = FAULT_AT_SEAMCALL;
-	fault->any = !strcmp(what, "SEAMCALL");
-	return fault->any || parse_leaf(p->library, what, &fault->target);
+	rule->at = FAULT_AT_SEAMCALL;
+	rule->any = !strcmp(what, "SEAMCALL");
+	return rule->any || parse_leaf(p->library, what, &rule->target);
 }
 
 static bool parse_cpu_range(struct parser *p, const char *text)
@@ -68,7 +68,7 @@ static bool parse_cpu_range(struct parser *p, const char *text)
 		  last < p->platform->lps;
 
 	for (uint64_t cpu = first; ok && cpu <= last; cpu++)
-		p->fault->cpus[cpu] = 1;
+		p->rule->cpus[cpu] = 1;
 	g_strfreev(ends);
 	return ok;
 }
@@ -78,8 +78,8 @@ static bool parse_cpus(struct parser *p, const char *list)
 	char **ranges = g_strsplit(list, ",", -1);
 	bool ok = *list;
 
-	if (!p->fault->cpus)
-		p->fault->cpus = g_new0(uint8_t, p->platform->lps);
+	if (!p->rule->cpus)
+		p->rule->cpus = g_new0(uint8_t, p->platform->lps);
 	for (char **range = ranges; ok && *range; range++)
 		ok = parse_cpu_range(p, *range);
 	g_strfreev(ranges);
@@ -91,7 +91,7 @@ static bool set_answer(struct parser *p, enum fault_answer answer)
 	bool first = !p->answered;
 
 	p->answered = true;
-	p->fault->answer = answer;
+	p->rule->fault.answer = answer;
 	return first;
 }
 
@@ -99,7 +99,7 @@ static bool parse_trap(struct parser *p, const char *trap)
 {
 	if (!strcmp(trap, "GP"))
 		return set_answer(p, FAULT_TRAP_GP);
-	return !strcmp(trap, "UD") && p->fault->at == FAULT_AT_SEAMCALL &&
+	return !strcmp(trap, "UD") && p->rule->at == FAULT_AT_SEAMCALL &&
 	       set_answer(p, FAULT_TRAP_UD);
 }
 
@@ -107,29 +107,29 @@ static bool parse_output(struct parser *p, const char *key, const char *value)
 {
 	for (unsigned int i = 0; i < FAULT_OUTPUTS; i++)
 		if (!strcmp(key, output_names[i])) {
-			p->fault->has_output |= 1u << i;
-			return p->fault->at == FAULT_AT_SEAMCALL &&
-			       parse_u64(value, &p->fault->output[i]);
+			p->rule->fault.has_output |= 1u << i;
+			return p->rule->at == FAULT_AT_SEAMCALL &&
+			       parse_u64(value, &p->rule->fault.output[i]);
 		}
 	return false;
 }
 
 static bool parse_pair(struct parser *p, const char *key, const char *value)
 {
-	struct fault *fault = p->fault;
+	struct fault_rule *rule = p->rule;
 
 	if (!strcmp(key, "cpu"))
 		return parse_cpus(p, value);
 	if (!strcmp(key, "call"))
-		return parse_u64(value, &fault->call) && fault->call;
+		return parse_u64(value, &rule->call) && rule->call;
 	if (!strcmp(key, "times"))
-		return parse_u64(value, &fault->times) && fault->times;
+		return parse_u64(value, &rule->times) && rule->times;
 	if (!strcmp(key, "status"))
-		return fault->at == FAULT_AT_SEAMCALL && set_answer(p, FAULT_STATUS) &&
-		       parse_status(value, &fault->value);
+		return rule->at == FAULT_AT_SEAMCALL && set_answer(p, FAULT_STATUS) &&
+		       parse_status(value, &rule->fault.value);
 	if (!strcmp(key, "value"))
-		return fault->at == FAULT_AT_RDMSR && set_answer(p, FAULT_VALUE) &&
-		       parse_u64(value, &fault->value);
+		return rule->at == FAULT_AT_RDMSR && set_answer(p, FAULT_VALUE) &&
+		       parse_u64(value, &rule->fault.value);
 	if (!strcmp(key, "trap"))
 		return parse_trap(p, value);
 	if (!strcmp(key, "detail")) {
@@ -147,7 +147,7 @@ static bool parse_word(struct parser *p, const char *word)
 	if (pair[1])
 		ok = parse_pair(p, pair[0], pair[1]);
 	else
-		ok = !strcmp(word, "vmfail") && p->fault->at != FAULT_AT_RDMSR &&
+		ok = !strcmp(word, "vmfail") && p->rule->at != FAULT_AT_RDMSR &&
 		     set_answer(p, FAULT_VMFAIL);
 	g_strfreev(pair);
 	return ok;
@@ -156,7 +156,7 @@ static bool parse_word(struct parser *p, const char *word)
 /* Words that only make sense together. */
 static bool finish(struct parser *p, char **why)
 {
-	struct fault *fault = p->fault;
+	struct fault *fault = &p->rule->fault;
 
 	if (!p->answered) {
 		*why = g_strdup("says nothing to answer (status=, trap=, vmfail or value=)");
@@ -171,45 +171,92 @@ static bool finish(struct parser *p, char **why)
 	return true;
 }
 
-/**
- * fault_parse - read a fault
- * @fault: the result
- * @spec: WHAT [cpu=LIST] [call=N] [times=N] ANSWER
- * @platform: for the number of CPUs
- * @library: for names of leaves
- * @why: what is wrong with it, to be freed
- */
-bool fault_parse(struct fault *fault, const char *spec, const struct platform *platform,
-		 const struct seam_library *library, char **why)
+/* WHAT [cpu=LIST] [call=N] [times=N] ANSWER; why says what is wrong, to be freed. */
+static bool parse(struct parser *p, const char *spec, char **why)
 {
-	struct parser p = { .fault = fault, .platform = platform, .library = library };
 	char **words = g_strsplit_set(spec, " \t", -1);
 	bool first = true, ok = true;
 
 	for (char **word = words; ok && *word; word++) {
 		if (!**word)
 			continue;
-		ok = first ? parse_what(&p, *word) : parse_word(&p, *word);
+		ok = first ? parse_what(p, *word) : parse_word(p, *word);
 		if (!ok)
 			*why = g_strdup_printf("'%s' is not understood here", *word);
 		first = false;
 	}
 	g_strfreev(words);
-	return ok && finish(&p, why);
+	return ok && finish(p, why);
 }
 
-static bool matches(const struct fault *fault, enum fault_at at, uint64_t target, unsigned int cpu)
+static void free_rule(void *rule)
 {
-	return fault->at == at && (fault->any || fault->target == target) &&
-	       (!fault->cpus || fault->cpus[cpu]);
+	g_free(((struct fault_rule *)rule)->cpus);
 }
 
-static bool strikes(struct fault *fault)
+/**
+ * fault_rules_new - an empty list of struct fault_rule
+ */
+GArray *fault_rules_new(void)
 {
-	uint64_t call = __atomic_add_fetch(&fault->calls, 1, __ATOMIC_RELAXED);
-	uint64_t first = MAX(fault->call, 1);
+	GArray *rules = g_array_new(FALSE, FALSE, sizeof(struct fault_rule));
 
-	return call >= first && (!fault->times || call - first < fault->times);
+	g_array_set_clear_func(rules, free_rule);
+	return rules;
+}
+
+/**
+ * fault_add - add a fault after those there are
+ * @platform: the platform
+ * @library: for names of leaves
+ * @number: its number, 0 for the one after the highest that ever was
+ * @spec: WHAT [cpu=LIST] [call=N] [times=N] ANSWER
+ * @why: what is wrong with it, to be freed
+ *
+ * Return: its number, or 0 when something is wrong.
+ */
+unsigned int fault_add(struct platform *platform, const struct seam_library *library,
+		       unsigned int number, const char *spec, char **why)
+{
+	struct fault_rule rule = { 0 };
+	struct parser p = { .rule = &rule, .platform = platform, .library = library };
+
+	if (!parse(&p, spec, why)) {
+		free_rule(&rule);
+		return 0;
+	}
+	g_rw_lock_writer_lock(&platform->lock);
+	rule.fault.number = number ? number : platform->last_fault + 1;
+	platform->last_fault = MAX(platform->last_fault, rule.fault.number);
+	g_array_append_val(platform->faults, rule);
+	g_rw_lock_writer_unlock(&platform->lock);
+	return rule.fault.number;
+}
+
+/**
+ * faults_clear - remove all faults
+ * @platform: the platform
+ */
+void faults_clear(struct platform *platform)
+{
+	g_rw_lock_writer_lock(&platform->lock);
+	g_array_set_size(platform->faults, 0);
+	g_rw_lock_writer_unlock(&platform->lock);
+}
+
+static bool matches(const struct fault_rule *rule, enum fault_at at, uint64_t target,
+		    unsigned int cpu)
+{
+	return rule->at == at && (rule->any || rule->target == target) &&
+	       (!rule->cpus || rule->cpus[cpu]);
+}
+
+static bool strikes(struct fault_rule *rule)
+{
+	uint64_t call = __atomic_add_fetch(&rule->calls, 1, __ATOMIC_RELAXED);
+	uint64_t first = MAX(rule->call, 1);
+
+	return call >= first && (!rule->times || call - first < rule->times);
 }
 
 /**
@@ -218,21 +265,26 @@ static bool strikes(struct fault *fault)
  * @at: instruction
  * @target: leaf without version, or MSR
  * @cpu: the vCPU
+ * @struck: a copy of the fault: the list may change at any time
  *
- * Counts the call for every fault that it matches. Return: NULL for none.
+ * Counts the call for every fault that it matches. Return: false for none.
  */
-const struct fault *fault_strike(const struct platform *platform, enum fault_at at, uint64_t target,
-				 unsigned int cpu)
+bool fault_strike(struct platform *platform, enum fault_at at, uint64_t target, unsigned int cpu,
+		  struct fault *struck)
 {
-	const struct fault *struck = NULL;
+	bool found = false;
 
+	g_rw_lock_reader_lock(&platform->lock);
 	for (guint i = 0; i < platform->faults->len; i++) {
-		struct fault *fault = &g_array_index(platform->faults, struct fault, i);
+		struct fault_rule *rule = &g_array_index(platform->faults, struct fault_rule, i);
 
-		if (matches(fault, at, target, cpu) && strikes(fault) && !struck)
-			struck = fault;
+		if (!matches(rule, at, target, cpu) || !strikes(rule) || found)
+			continue;
+		*struck = rule->fault;
+		found = true;
 	}
-	return struck;
+	g_rw_lock_reader_unlock(&platform->lock);
+	return found;
 }
 
 /**

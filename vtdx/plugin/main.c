@@ -12,6 +12,7 @@ struct options {
 	const char *platform;
 	const char *seam;
 	const char *log;
+	const char *control;
 };
 
 static bool parse_option(struct options *options, const char *text)
@@ -23,6 +24,7 @@ static bool parse_option(struct options *options, const char *text)
 		{ "platform=", &options->platform },
 		{ "seam=", &options->seam },
 		{ "log=", &options->log },
+		{ "control=", &options->control },
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
@@ -30,7 +32,8 @@ static bool parse_option(struct options *options, const char *text)
 			*known[i].value = text + strlen(known[i].prefix);
 			return true;
 		}
-	fprintf(stderr, "vtdx: option '%s' is not known: platform=, seam= and log= are\n", text);
+	fprintf(stderr, "vtdx: option '%s' is not known: platform=, seam=, log= and control= are\n",
+		text);
 	return false;
 }
 
@@ -150,5 +153,5 @@ int qemu_plugin_install(uint64_t id, const struct qemu_info *info, int argc, cha
 		return 1;
 	witness_start(vtdx->witness, vtdx->platform->name, vtdx->nr_vcpus);
 	register_callbacks(id, vtdx);
-	return 0;
+	return options.control && !control_start(vtdx, options.control);
 }

@@ -117,18 +117,18 @@ void on_rdmsr(unsigned int index, void *userdata)
 	struct vtdx *vtdx = site->vtdx;
 	struct vcpu *vcpu = site_vcpu(site, index);
 	uint32_t msr = vcpu_read(vcpu, GPR_RCX);
-	const struct fault *fault;
+	struct fault fault;
 	uint64_t value = 0;
-	bool gp;
+	bool struck, gp;
 
 	if (!vcpu_is_kernel(vcpu))
 		return;
-	fault = fault_strike(vtdx->platform, FAULT_AT_RDMSR, msr, index);
-	if (!fault && find(vtdx->platform, index, msr) < 0)
+	struck = fault_strike(vtdx->platform, FAULT_AT_RDMSR, msr, index, &fault);
+	if (!struck && find(vtdx->platform, index, msr) < 0)
 		return;
-	if (fault) {
-		value = fault->value;
-		gp = fault->answer == FAULT_TRAP_GP;
+	if (struck) {
+		value = fault.value;
+		gp = fault.answer == FAULT_TRAP_GP;
 	} else {
 		gp = !msr_read(vtdx, index, msr, &value);
 	}
@@ -209,4 +209,46 @@ void on_wrmsr(unsigned int index, void *userdata)
 	witness_msr(vtdx->witness, index, true, msr, value, !ok);
 	if (!ok)
 		vcpu_raise_gp(vcpu, site);
+}
+
+static void list_written(struct vtdx *vtdx, unsigned int lp, GString *words)
+{
+	for (guint i = 0; i < vtdx->platform->msrs->len; i++) {
+		const struct platform_msr *line = line_of(vtdx->platform, i);
+		uint64_t value = __atomic_load_n(&vtdx->vcpus[lp].msr[i], __ATOMIC_RELAXED);
+
+		if (value != line->value)
+			g_string_append_printf(words, " msr=%u:%#x:%#" G_GINT64_MODIFIER "x", lp,
+					       line->first, value);
+	}
+}
+
+/**
+ * msr_list_written - list what the guest wrote
+ * @vtdx: the platform, with the machine stopped
+ * @words: gets " msr=CPU:ADDRESS:VALUE" for each MSR that is not as in the file
+ */
+void msr_list_written(struct vtdx *vtdx, GString *words)
+{
+	for (unsigned int lp = 0; lp < vtdx->nr_vcpus; lp++)
+		list_written(vtdx, lp, words);
+}
+
+/**
+ * msr_put - set an MSR, whatever its policy
+ * @vtdx: the platform
+ * @lp: logical processor
+ * @msr: address
+ * @value: new value
+ *
+ * Return: false when the platform does not have it.
+ */
+bool msr_put(struct vtdx *vtdx, unsigned int lp, uint32_t msr, uint64_t value)
+{
+	int line = find(vtdx->platform, lp, msr);
+
+	if (line < 0)
+		return false;
+	__atomic_store_n(&vtdx->vcpus[lp].msr[line], value, __ATOMIC_RELAXED);
+	return true;
 }

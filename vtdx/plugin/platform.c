@@ -250,37 +250,23 @@ static bool read_cpuid(struct reader *r, const char *section, const char *key, c
 
 static bool read_latency(struct reader *r, const char *section, const char *key, const char *value)
 {
-	struct platform_latency latency;
+	const char *why;
 
-	if (!parse_duration_ns(value, &latency.ns))
-		return fail(r, section, key, "is not a time in ns, us, ms or s");
-	if (!strcmp(key, "default")) {
-		r->platform->default_latency_ns = latency.ns;
-		return true;
-	}
-	if (!parse_leaf(r->library, key, &latency.leaf))
-		return fail(r, section, key, "is not a leaf that the seam library knows");
-	g_array_append_val(r->platform->latencies, latency);
-	return true;
+	return latency_set(r->platform, r->library, key, value, &why) || fail(r, section, key, why);
 }
 
 static bool read_fault(struct reader *r, const char *section, const char *key, const char *value)
 {
-	struct fault fault = { 0 };
 	char *why = NULL;
 	uint64_t number;
-	bool ok;
 
 	if (!parse_u64(key, &number) || !number || number > INT32_MAX)
 		return fail(r, section, key, "faults are numbered from 1");
-	fault.number = number;
-	ok = fault_parse(&fault, value, r->platform, r->library, &why);
-	if (ok)
-		g_array_append_val(r->platform->faults, fault);
-	else
-		fail(r, section, key, why);
+	if (fault_add(r->platform, r->library, number, value, &why))
+		return true;
+	fail(r, section, key, why);
 	g_free(why);
-	return ok;
+	return false;
 }
 
 /* [memory] is for QEMU's command line alone. */
@@ -377,7 +363,8 @@ static struct platform *new_platform(void)
 	p->msrs = g_array_new(FALSE, FALSE, sizeof(struct platform_msr));
 	p->cpuids = g_array_new(FALSE, FALSE, sizeof(struct platform_cpuid));
 	p->latencies = g_array_new(FALSE, FALSE, sizeof(struct platform_latency));
-	p->faults = g_array_new(FALSE, FALSE, sizeof(struct fault));
+	p->faults = fault_rules_new();
+	g_rw_lock_init(&p->lock);
 	return p;
 }
 
@@ -447,21 +434,4 @@ const struct platform_cpuid *platform_cpuid(const struct platform *platform, uin
 			found = line;
 	}
 	return found;
-}
-
-/**
- * platform_latency_ns - modelled time of a leaf
- * @platform: the platform
- * @leaf: RAX without version
- */
-int64_t platform_latency_ns(const struct platform *platform, uint64_t leaf)
-{
-	for (guint i = 0; i < platform->latencies->len; i++) {
-		const struct platform_latency *line =
-			&g_array_index(platform->latencies, struct platform_latency, i);
-
-		if (line->leaf == leaf)
-			return line->ns;
-	}
-	return platform->default_latency_ns;
 }

@@ -70,9 +70,11 @@ struct platform_latency {
  * @seam_capabilities: SEAMOPS CAPABILITIES
  * @msrs: struct platform_msr, as the file has them
  * @cpuids: struct platform_cpuid, likewise
+ * @lock: protects what follows, which may change while the guest runs
  * @latencies: struct platform_latency
  * @default_latency_ns: of the other leaves
- * @faults: struct fault, in order
+ * @faults: struct fault_rule, in order
+ * @last_fault: highest number that a fault ever had
  */
 struct platform {
 	char *name;
@@ -87,16 +89,22 @@ struct platform {
 	uint64_t seam_capabilities;
 	GArray *msrs;
 	GArray *cpuids;
+	GRWLock lock;
 	GArray *latencies;
 	int64_t default_latency_ns;
 	GArray *faults;
+	unsigned int last_fault;
 };
 
 struct platform *platform_read(const char *path, const struct seam_library *library,
 			       GError **error);
 const struct platform_cpuid *platform_cpuid(const struct platform *platform, uint32_t cpu,
 					    uint32_t leaf, uint32_t subleaf);
-int64_t platform_latency_ns(const struct platform *platform, uint64_t leaf);
+
+/* latency.c */
+bool latency_set(struct platform *platform, const struct seam_library *library, const char *leaf,
+		 const char *time, const char **why);
+int64_t latency_ns(struct platform *platform, uint64_t leaf);
 
 /* Names and numbers, parse.c. */
 bool parse_u64(const char *text, uint64_t *value);

@@ -103,16 +103,19 @@ static unsigned int vmxon_outcome(const struct site *site, struct vcpu *vcpu, ui
 				  const char **reason)
 {
 	struct vtdx *vtdx = site->vtdx;
-	const struct fault *fault;
+	struct fault fault;
 
 	if (!vcpu->vmxe) {
 		*reason = "CR4.VMXE clear";
 		return FAULT_TRAP_UD;
 	}
-	fault = fault_strike(vtdx->platform, FAULT_AT_VMXON, 0, vcpu->index);
-	*reason = fault ? "fault" : vcpu->vmx ? NULL : vmxon_gp_reason(vtdx, vcpu);
+	if (fault_strike(vtdx->platform, FAULT_AT_VMXON, 0, vcpu->index, &fault)) {
+		*reason = "fault";
+		return fault.answer;
+	}
+	*reason = vcpu->vmx ? NULL : vmxon_gp_reason(vtdx, vcpu);
 	if (*reason)
-		return fault ? fault->answer : FAULT_TRAP_GP;
+		return FAULT_TRAP_GP;
 	if (vcpu->vmx) {
 		*reason = vcpu_is_kernel(vcpu) ? "in VMX operation" : "CPL above 0";
 		return vcpu_is_kernel(vcpu) ? FAULT_VMFAIL : FAULT_TRAP_GP;

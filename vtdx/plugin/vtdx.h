@@ -106,6 +106,7 @@ struct seam_library {
 	uint32_t (*abi_version)(void);
 	struct seam *(*create)(const struct seam_config *config, const struct seam_ops *ops,
 			       void *opaque);
+	void (*reload)(struct seam *seam, int keep_handoff);
 	int (*call)(struct seam *seam, uint32_t lp, struct seam_regs *regs);
 	const char *(*leaf_name)(uint64_t rax);
 	const char *(*status_name)(uint64_t status);
@@ -116,6 +117,8 @@ struct seam_library {
  * @platform: what the platform file says
  * @seam_library: where SEAMCALL goes
  * @seam: the TDX module
+ * @module_lock: held for reading by every call of the TDX module
+ * @module_used: the TDX module was called since it was loaded (atomic)
  * @witness: the log, or NULL
  * @vcpus: logical processors
  * @nr_vcpus: how many
@@ -128,6 +131,8 @@ struct vtdx {
 	struct platform *platform;
 	struct seam_library seam_library;
 	struct seam *seam;
+	GRWLock module_lock;
+	bool module_used;
 	struct witness *witness;
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
@@ -201,6 +206,8 @@ void vmx_check_reset(struct vcpu *vcpu);
 /* msr.c */
 void msr_init(struct vtdx *vtdx);
 bool msr_read(struct vtdx *vtdx, unsigned int lp, uint32_t msr, uint64_t *value);
+bool msr_put(struct vtdx *vtdx, unsigned int lp, uint32_t msr, uint64_t value);
+void msr_list_written(struct vtdx *vtdx, GString *words);
 
 /* cpuid.c */
 uint32_t cpuid_signature(const struct platform *platform);
@@ -210,5 +217,13 @@ void cpuid_module(struct vtdx *vtdx, unsigned int lp, uint32_t leaf, uint32_t su
 /* call.c */
 bool seam_library_open(struct seam_library *library, const char *path);
 bool seam_start(struct vtdx *vtdx);
+bool seam_restart(struct vtdx *vtdx);
+
+/* control.c */
+bool control_start(struct vtdx *vtdx, const char *path);
+
+/* carry.c: what a machine that starts from another one's memory takes over. */
+bool carry_save(struct vtdx *vtdx, GString *answer);
+bool carry_restore(struct vtdx *vtdx, const char *words, GString *answer);
 
 #endif /* VTDX_VTDX_H */

@@ -134,6 +134,22 @@ void witness_start(struct witness *witness, const char *platform, unsigned int c
 	emit(witness, -1, "start", line);
 }
 
+/**
+ * witness_mark - write a mark, by which readers cut the log
+ * @witness: the log
+ * @text: UTF-8
+ */
+void witness_mark(struct witness *witness, const char *text)
+{
+	GString *line;
+
+	if (!witness)
+		return;
+	line = g_string_new(", \"text\": ");
+	append_string(line, text);
+	emit(witness, -1, "mark", line);
+}
+
 static void append_regs(GString *line, const struct seam_regs *regs)
 {
 	append_hex64(line, "{\"rax\": ", regs->rax);

@@ -38,6 +38,7 @@ struct witness_call {
 /* witness may be NULL in all of them: then they do nothing. */
 struct witness *witness_open(const char *path, GError **error);
 void witness_start(struct witness *witness, const char *platform, unsigned int cpus);
+void witness_mark(struct witness *witness, const char *text);
 void witness_seamcall(struct witness *witness, const struct witness_call *call);
 void witness_vmxon(struct witness *witness, unsigned int cpu, uint64_t pa, const char *result,
 		   const char *reason);

@@ -33,3 +33,24 @@ class MachineLost(VmError):
 
 class DeadlinePassed(VmError):
     """The overall deadline came before the command was done."""
+
+
+class ControlRefused(VmError):
+    """The plugin did not do what its control channel asked for; ``why`` is its answer."""
+
+    def __init__(self, request: str, why: str) -> None:
+        super().__init__(f"vtdx refused {request!r}: {why}")
+        self.why = why
+
+
+class SessionEnded(VmError):
+    """A session's process ended, with ``status``; ``stderr`` is the end of what it said."""
+
+    def __init__(self, name: str, status: int, stderr: str) -> None:
+        super().__init__(f"Session {name!r} ended with status {status}.", stderr.strip())
+        self.status = status
+        self.stderr = stderr
+
+
+class BadAnswer(VmError):
+    """A session's process wrote a line that is no JSON."""

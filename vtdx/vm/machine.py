@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import select
 import socket
-import struct
 import subprocess
 import tempfile
 import time
@@ -17,15 +16,17 @@ from types import TracebackType
 from typing import Any
 
 from vtdx.vm import build, image, kernels, qemu
-from vtdx.vm.errors import DeadlinePassed, MachineLost
+from vtdx.vm.control import Control
+from vtdx.vm.errors import MachineLost
 from vtdx.vm.platform import Platform
+from vtdx.vm.port import Port
+from vtdx.vm.session import Session
 
 # A QEMU must not outlive the process that watches it, however that ends.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 _BOOT_SECONDS = 120
 _BOOT_SECONDS_PER_CPU = 8
 _POLL_SECONDS = 0.2
-_HEADER = struct.Struct("<cI")
 
 Output = Callable[[str, bytes], None]
 
@@ -77,9 +78,9 @@ class Machine:
         self.timeout = timeout
         self.deadline: float | None = None
         self.hello: dict[str, Any] = {}
-        self._buffer = b""
         self._process: subprocess.Popen[bytes] | None = None
-        self._port: socket.socket | None = None
+        self._agent: Port | None = None
+        self._session_numbers = itertools.count(1)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Machine:
@@ -118,6 +119,12 @@ class Machine:
         assert self._folder is not None
         return Path(self._folder.name) / "console"
 
+    @property
+    def control(self) -> Control:
+        """The plugin's control channel."""
+        assert self._folder is not None
+        return Control(Path(self._folder.name) / "control")
+
     def run(
         self,
         argv: Sequence[str],
@@ -135,10 +142,11 @@ class Machine:
         """
         until = None if timeout is None else time.monotonic() + timeout
         request = {"op": "run", "argv": list(argv), "env": dict(env or {}), "tty": terminal}
-        self._send(request)
+        port = self._port
+        port.send(request)
         pieces: dict[str, list[bytes]] = {"O": [], "E": []}
         while True:
-            kind, payload = self._frame(until)
+            kind, payload = port.frame(until)
             if kind == "X":
                 break
             if output is not None:
@@ -155,7 +163,28 @@ class Machine:
 
     def signal(self, number: int) -> None:
         """Send a signal to the command that runs."""
-        self._send({"op": "signal", "number": number})
+        self._port.send({"op": "signal", "number": number})
+
+    def session(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> Session:
+        """Start a process in the machine that stays, to ask it things.
+
+        A ``name`` is for those who attach() to it later. That the process can't be
+        started shows when it is asked.
+        """
+        name = name or f"session {next(self._session_numbers)}"
+        request = {"op": "open", "session": name, "argv": list(argv), "env": dict(env or {})}
+        self._port.send(request)
+        return Session(self._port, name)
+
+    def attach(self, name: str) -> Session:
+        """The session of that name, which was in the snapshot that the machine came from."""
+        return Session(self._port, name)
 
     # Boot
 
@@ -172,6 +201,7 @@ class Machine:
             plugin=vtdx / "vtdx.so",
             seam=spec.seam or vtdx / "libseam.so",
             platform_file=platform_file,
+            control=folder / "control",
             console=self.console,
             log=spec.log,
         )
@@ -207,7 +237,7 @@ class Machine:
                 start_new_session=True,
             )
         theirs.close()
-        self._port, self._buffer = ours, b""
+        self._agent = Port(ours, self._lost, self.deadline)
 
     def _driver_arguments(self) -> list[str]:
         if not self.spec.driver:
@@ -220,7 +250,7 @@ class Machine:
         until = time.monotonic() + _BOOT_SECONDS + _BOOT_SECONDS_PER_CPU * cpus
         seen, quiet_since = 0, time.monotonic()
         while True:
-            frame = self._try_frame(_POLL_SECONDS)
+            frame = self._port.try_frame(_POLL_SECONDS)
             if frame is not None:
                 self.hello = json.loads(frame[1])
                 return
@@ -233,9 +263,9 @@ class Machine:
                 raise _BootHung("no agent in time")
 
     def _stop(self) -> None:
-        if self._port is not None:
-            self._port.close()
-            self._port = None
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
         process, self._process = self._process, None
         if process is None:
             return
@@ -247,52 +277,10 @@ class Machine:
                 process.kill()
         process.wait()
 
-    # The agent's port
-
-    def _send(self, request: Mapping[str, Any]) -> None:
-        assert self._port is not None
-        try:
-            self._port.sendall(json.dumps(request).encode() + b"\n")
-        except OSError:
-            raise self._lost() from None
-
-    def _frame(self, until: float | None) -> tuple[str, bytes]:
-        while True:
-            frame = self._try_frame(_POLL_SECONDS)
-            if frame is not None:
-                return frame
-            if until is not None and time.monotonic() > until:
-                raise DeadlinePassed("The command took longer than it may.")
-
-    def _try_frame(self, seconds: float) -> tuple[str, bytes] | None:
-        """The next frame, or None when none came in that time."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise DeadlinePassed("The machine ran longer than it may.")
-        frame = self._take_frame()
-        if frame is not None:
-            return frame
-        assert self._port is not None
-        ready, _, _ = select.select([self._port], [], [], seconds)
-        if not ready:
-            return None
-        try:
-            data = self._port.recv(1 << 16)
-        except OSError:
-            data = b""
-        if not data:
-            raise self._lost()
-        self._buffer += data
-        return self._take_frame()
-
-    def _take_frame(self) -> tuple[str, bytes] | None:
-        if len(self._buffer) < _HEADER.size:
-            return None
-        kind, length = _HEADER.unpack_from(self._buffer)
-        end = _HEADER.size + length
-        if len(self._buffer) < end:
-            return None
-        payload, self._buffer = self._buffer[_HEADER.size : end], self._buffer[end:]
-        return kind.decode("latin-1"), payload
+    @property
+    def _port(self) -> Port:
+        assert self._agent is not None
+        return self._agent
 
     def _lost(self, what: str = "") -> MachineLost:
         """An error that carries what the machine said last."""

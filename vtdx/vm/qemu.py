@@ -33,6 +33,7 @@ class Parts:
     seam: Path
     platform_file: Path
     console: Path
+    control: Path
     log: Path | None
 
 
@@ -64,12 +65,11 @@ def _version(program: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def command(
-    qemu: Qemu, platform: Platform, parts: Parts, append: str, control_fd: int
-) -> list[str]:
-    """The whole command line; the agent's port is the socket ``control_fd``."""
+def command(qemu: Qemu, platform: Platform, parts: Parts, append: str, agent_fd: int) -> list[str]:
+    """The whole command line; the agent's port is the socket ``agent_fd``."""
     plugin = [_value(parts.plugin), f"platform={_value(parts.platform_file)}"]
     plugin.append(f"seam={_value(parts.seam)}")
+    plugin.append(f"control={_value(parts.control)}")
     if parts.log is not None:
         plugin.append(f"log={_value(parts.log)}")
     return [
@@ -79,7 +79,7 @@ def command(
         *_processor(platform),
         *_memory(platform),
         *("-serial", f"file:{parts.console}"),
-        *("-chardev", f"socket,id=agent,fd={control_fd}", "-serial", "chardev:agent"),
+        *("-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent"),
         *("-plugin", ",".join(plugin)),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
         *("-append", _kernel_arguments(platform, append)),

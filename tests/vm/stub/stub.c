@@ -28,6 +28,12 @@ void seam_destroy(struct seam *seam)
 	(void)seam;
 }
 
+void seam_reload(struct seam *seam, int keep_handoff)
+{
+	(void)seam;
+	(void)keep_handoff;
+}
+
 int seam_call(struct seam *seam, uint32_t lp, struct seam_regs *regs)
 {
 	(void)seam;
