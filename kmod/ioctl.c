@@ -350,7 +350,7 @@ static int sys_rd(void *arg)
 	u32 i;
 
 	if (rd->flags || rd->__reserved || rd->count > MAX_FIELDS || array_check(&array) ||
-	    (rd->count && rd->entry_size < offsetofend(struct tdxhost_field, id)))
+	    rd->entry_size < offsetofend(struct tdxhost_field, id))
 		return -EINVAL;
 	if (!host_has_tdx())
 		return -ENODEV;

@@ -2,21 +2,23 @@
 /*
  * /dev/tdxhost: bring-up of the Intel TDX module on a host.
  *
- * Every argument is a struct that begins with its own size. A caller sets
- * "size" to the sizeof() that it was built with. The kernel takes a shorter
- * struct (missing fields read as 0) and a longer one whose extra bytes are 0;
- * on the way out it writes no more than "size" bytes.
+ * Every argument is a struct that begins with its own size, from 8 to 4096
+ * bytes. A caller sets "size" to the sizeof() that it was built with. The kernel
+ * takes a shorter struct (missing fields read as 0) and a longer one whose extra
+ * bytes are 0; on the way out it writes no more than "size" bytes.
  *
  * Arrays travel by address, count and entry_size. On input, count is the room
  * in entries and entry_size the sizeof() of the caller's entry; on output they
  * are the number of entries there are and the kernel's sizeof(). Entries stand
- * entry_size (the caller's) bytes apart; what the kernel does not know of an
- * entry is zeroed, what the caller does not know is left out. An address of 0
- * with count 0 asks for the count alone.
+ * entry_size (the caller's, from 1 to 4096) bytes apart; what the kernel does not
+ * know of an entry is zeroed, what the caller does not know is left out. An
+ * address of 0 with count 0 asks for the count alone.
  *
- * What errno means, for every call; it says whether the request was served:
+ * What errno means, for every call; it says whether the request was served.
+ * Where several are right, any of them may come:
  *  - ENOTTY: the number is not one of this driver's calls;
- *  - E2BIG: the struct has bytes set that this kernel does not know;
+ *  - E2BIG: the struct, or an entry that is read, has bytes set that this kernel
+ *    does not know, or the struct is longer than 4096 bytes;
  *  - EINVAL: size, entry_size, a flag, a reserved field or a value is wrong;
  *  - EFAULT: an address could not be read or written;
  *  - EMSGSIZE: an array has too little room; count says how much is needed;
@@ -267,7 +269,7 @@ struct tdxhost_cpu_enable {
  * @flags: in, must be 0
  * @mask: address of a bit mask of CPUs, bit n of byte n / 8; 0 means every
  *	online CPU for CPUS_ENABLE and every present CPU for GET_CPUS
- * @mask_bytes: its length, 0 when @mask is 0
+ * @mask_bytes: its length, from 1 to 4096, 0 when @mask is 0
  * @count: in: room in entries; out: CPUs in the set
  * @results: address of struct tdxhost_cpu_result entries, ascending by CPU
  * @entry_size: sizeof(struct tdxhost_cpu_result)
@@ -423,7 +425,7 @@ struct tdxhost_field {
  * @flags: in, must be 0
  * @fields: address of struct tdxhost_field entries, read and written
  * @count: number of entries, at most 1024
- * @entry_size: sizeof(struct tdxhost_field)
+ * @entry_size: sizeof(struct tdxhost_field), at least 8, which is the id alone
  * @cpu: out, CPU that asked
  * @__reserved: must be 0
  *
