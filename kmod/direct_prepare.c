@@ -6,6 +6,7 @@
 #include <linux/irqflags.h>
 #include <linux/mm.h>
 #include <linux/printk.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 
@@ -160,15 +161,49 @@ int direct_find_memory(struct tdxhost_step_result *result, u32 flags)
 	return tdxhost_memory_find(result, flags & TDXHOST_ENABLE_SKIP_NON_CMR);
 }
 
-static u32 layout_code(int error)
+static struct tdmr_memory memory_of(const struct tdxhost_map *map)
 {
+	return (struct tdmr_memory){
+		.regions = map->tdx.list,
+		.nr_regions = map->tdx.nr,
+		.cmrs = map->metadata.cmrs,
+		.nr_cmrs = map->metadata.nr_cmrs,
+	};
+}
+
+static int too_many_tdmrs(struct tdxhost_step_result *result)
+{
+	if (result->bytes)
+		pr_err("TDMR [%#llx, %#llx) has too many holes for one, and all %llu are in use\n",
+		       result->base_pa, result->base_pa + result->bytes, result->limit);
+	else
+		pr_err("memory takes %llu TDMRs at least, and the TDX module has %llu\n",
+		       result->needed, result->limit);
+	return tdxhost_step_fail(result, TDXHOST_CODE_TOO_MANY_TDMRS, TDXHOST_NONE);
+}
+
+static int too_many_reserved(struct tdxhost_step_result *result)
+{
+	pr_err("memory at [%#llx, %#llx) takes %llu reserved areas, and a TDMR has %llu\n",
+	       result->base_pa, result->base_pa + result->bytes, result->needed, result->limit);
+	return tdxhost_step_fail(result, TDXHOST_CODE_TOO_MANY_RESERVED, TDXHOST_NONE);
+}
+
+/* @error: of tdmr_layout() or tdmr_fit() */
+static int no_layout(struct tdxhost_step_result *result, int error,
+		     const struct tdmr_misfit *misfit)
+{
+	result->base_pa = misfit->base;
+	result->bytes = misfit->size;
+	result->needed = misfit->needed;
+	result->limit = misfit->limit;
 	switch (error) {
 	case -E2BIG:
-		return TDXHOST_CODE_TOO_MANY_TDMRS;
+		return too_many_tdmrs(result);
 	case -ENOSPC:
-		return TDXHOST_CODE_TOO_MANY_RESERVED;
+		return too_many_reserved(result);
 	default:
-		return TDXHOST_CODE_BAD_METADATA;
+		return tdxhost_step_fail(result, TDXHOST_CODE_BAD_METADATA, TDXHOST_NONE);
 	}
 }
 
@@ -184,17 +219,20 @@ int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags)
 {
 	struct tdxhost_map *map = tdxhost_map_lock();
 	const struct tdmr_limits *limits = &map->metadata.limits;
-	struct tdmr *tdmrs = kvcalloc(limits->max_tdmrs, sizeof(*tdmrs), GFP_KERNEL);
+	/* One more than there can be: tdmr_layout() wants it. */
+	struct tdmr *tdmrs = kvcalloc(limits->max_tdmrs + 1UL, sizeof(*tdmrs), GFP_KERNEL);
+	const struct tdmr_memory memory = memory_of(map);
+	struct tdmr_misfit misfit = {};
 	int ret = 0, nr;
 
 	if (!tdmrs) {
 		ret = tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
 		goto out;
 	}
-	nr = tdmr_layout(tdmrs, limits->max_tdmrs, map->tdx.list, map->tdx.nr, limits);
+	nr = tdmr_layout(tdmrs, &memory, limits, &misfit);
 	if (nr < 0) {
 		kvfree(tdmrs);
-		ret = tdxhost_step_fail(result, layout_code(nr), TDXHOST_NONE);
+		ret = no_layout(result, nr, &misfit);
 		goto out;
 	}
 	map->tdmrs = tdmrs;
@@ -204,33 +242,81 @@ out:
 	return ret;
 }
 
-/* Publishes the PAMTs of one TDMR once they are there. */
-static void set_pamts(u32 i, const struct tdmr *tdmr)
+static int no_room(struct tdxhost_step_result *result, const struct tdmr *tdmr)
 {
-	struct tdxhost_map *map = tdxhost_map_lock();
+	result->base_pa = tdmr->base;
+	result->bytes = tdmr->size;
+	result->needed = tdmr_pamt_bytes(tdmr);
+	pr_err("no %llu contiguous bytes for the PAMTs of TDMR [%#llx, %#llx)\n", result->needed,
+	       tdmr->base, tdmr->base + tdmr->size);
+	return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+}
 
-	map->tdmrs[i] = *tdmr;
-	map->pamt_bytes += tdmr_pamt_bytes(tdmr);
+/* Publishes a piece, and where in it the PAMTs of its TDMR are so far. */
+static void add_piece(struct tdxhost_map *map, const struct tdmr_piece *piece)
+{
+	tdxhost_map_lock();
+	tdmr_place(&map->tdmrs[map->nr_pieces], piece->base);
+	map->pieces[map->nr_pieces++] = *piece;
+	map->pamt_bytes += piece->size;
 	tdxhost_status_pamt(map->pamt_bytes);
-	tdxhost_status_progress(i + 1, map->nr_tdmrs);
+	tdxhost_status_progress(map->nr_pieces, map->nr_tdmrs);
 	tdxhost_map_unlock();
 }
 
-static int alloc_all(struct tdxhost_map *map)
+/* tdx_enable() alone changes the map, so it may be read without the lock. */
+static int alloc_pieces(struct tdxhost_map *map, struct tdxhost_step_result *result)
 {
-	struct tdmr *tdmr = kmalloc(sizeof(*tdmr), GFP_KERNEL);
-	int ret = tdmr ? 0 : -ENOMEM;
+	const struct tdmr_memory memory = memory_of(map);
+
+	map->pieces = kvcalloc(map->nr_tdmrs, sizeof(*map->pieces), GFP_KERNEL);
+	if (!map->pieces)
+		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+	while (map->nr_pieces < map->nr_tdmrs) {
+		const struct tdmr *tdmr = &map->tdmrs[map->nr_pieces];
+		u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &memory, &map->metadata.limits);
+		struct tdmr_piece piece;
+		int ret = -EINTR;
+
+		if (!signal_pending(current))
+			ret = tdxhost_pamt_alloc(&piece, bytes, tdmr->node);
+		if (ret == -EINTR)
+			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);
+		if (ret)
+			return no_room(result, tdmr);
+		add_piece(map, &piece);
+	}
+	return 0;
+}
+
+/* map_lock is held */
+static void trim_pieces(struct tdxhost_map *map)
+{
 	u32 i;
 
-	/* tdx_enable() alone changes the map, so it may be read without the lock. */
-	for (i = 0; !ret && i < map->nr_tdmrs; i++) {
-		*tdmr = map->tdmrs[i];
-		ret = tdxhost_pamt_alloc(tdmr);
-		if (!ret)
-			set_pamts(i, tdmr);
+	map->pamt_bytes = 0;
+	for (i = 0; i < map->nr_pieces; i++) {
+		tdxhost_pamt_trim(&map->pieces[i]);
+		map->pamt_bytes += map->pieces[i].size;
 	}
-	kfree(tdmr);
-	return ret;
+	tdxhost_status_pamt(map->pamt_bytes);
+}
+
+static int fit_tdmrs(struct tdxhost_map *map, struct tdxhost_step_result *result)
+{
+	const struct tdmr_memory memory = memory_of(map);
+	struct tdmr_misfit misfit = {};
+	int nr;
+
+	tdxhost_map_lock();
+	nr = tdmr_fit(map->tdmrs, map->pieces, map->nr_pieces, &memory, &map->metadata.limits,
+		      &misfit);
+	if (nr > 0) {
+		map->nr_tdmrs = nr;
+		trim_pieces(map);
+	}
+	tdxhost_map_unlock();
+	return nr < 0 ? no_layout(result, nr, &misfit) : 0;
 }
 
 /**
@@ -247,14 +333,8 @@ int direct_alloc_pamts(struct tdxhost_step_result *result, u32 flags)
 	int ret;
 
 	tdxhost_map_unlock();
-	if (alloc_all(map))
-		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
-
-	tdxhost_map_lock();
-	ret = tdmr_reserve(map->tdmrs, map->nr_tdmrs, map->metadata.cmrs, map->metadata.nr_cmrs,
-			   &map->metadata.limits);
-	tdxhost_map_unlock();
-	return ret ? tdxhost_step_fail(result, layout_code(ret), TDXHOST_NONE) : 0;
+	ret = alloc_pieces(map, result);
+	return ret ? ret : fit_tdmrs(map, result);
 }
 
 /**
@@ -267,8 +347,8 @@ void direct_undo(void)
 	struct tdxhost_map *map = tdxhost_map_lock();
 	u32 i;
 
-	for (i = 0; i < map->nr_tdmrs; i++)
-		tdxhost_pamt_free(&map->tdmrs[i]);
+	for (i = 0; i < map->nr_pieces; i++)
+		tdxhost_pamt_free(&map->pieces[i]);
 	tdxhost_map_unlock();
 	tdxhost_map_forget_tdmrs();
 	tdxhost_status_pamt(0);

@@ -283,6 +283,9 @@ void tdxhost_map_forget_tdmrs(void)
 	kvfree(map.tdmrs);
 	map.tdmrs = NULL;
 	map.nr_tdmrs = 0;
+	kvfree(map.pieces);
+	map.pieces = NULL;
+	map.nr_pieces = 0;
 	map.pamt_bytes = 0;
 	mutex_unlock(&map_lock);
 }

@@ -84,7 +84,7 @@ static unsigned long alloc_near(unsigned long nr, int node)
 	if (node != NUMA_NO_NODE && node_online(node))
 		pfn = alloc_pfns(nr, node);
 	for_each_node_state(other, N_MEMORY) {
-		if (pfn)
+		if (pfn || fatal_signal_pending(current))
 			break;
 		if (other != node)
 			pfn = alloc_pfns(nr, other);
@@ -93,40 +93,49 @@ static unsigned long alloc_near(unsigned long nr, int node)
 }
 
 /**
- * tdxhost_pamt_alloc() - allocate all PAMTs of a TDMR, in one piece
- * @tdmr: sizes are set; addresses are filled in
+ * tdxhost_pamt_alloc() - allocate a piece of memory for PAMTs
+ * @piece: filled
+ * @bytes: how much, a multiple of the page size
+ * @node: NUMA node to take it from, if it can be
  *
  * Context: task, may sleep.
- * Return: 0 or -ENOMEM.
+ * Return: 0, -ENOMEM, or -EINTR when a fatal signal ended it.
  */
-int tdxhost_pamt_alloc(struct tdmr *tdmr)
+int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node)
 {
-	unsigned long pfn = alloc_near(PFN_DOWN(tdmr_pamt_bytes(tdmr)), tdmr->node);
-	u64 pa = PFN_PHYS(pfn);
-	u32 level;
+	unsigned long pfn = alloc_near(PFN_DOWN(bytes), node);
 
 	if (!pfn)
-		return -ENOMEM;
-	for (level = 0; level < TDMR_PAMTS; level++) {
-		tdmr->pamt[level].base = pa;
-		pa += tdmr->pamt[level].size;
-	}
+		return fatal_signal_pending(current) ? -EINTR : -ENOMEM;
+	*piece = (struct tdmr_piece){ .base = PFN_PHYS(pfn), .size = bytes };
 	return 0;
 }
 
+static void give_back(struct tdmr_piece *piece, u64 keep)
+{
+	if (piece->size > keep)
+		free_contig_range(PFN_DOWN(piece->base + keep), PFN_DOWN(piece->size - keep));
+	piece->size = keep;
+}
+
 /**
- * tdxhost_pamt_free() - give the PAMTs of a TDMR back
- * @tdmr: the TDMR; one without PAMTs is left as it is
+ * tdxhost_pamt_trim() - give back what no PAMT uses of a piece
+ * @piece: the piece
+ *
+ * Context: task, may sleep.
+ */
+void tdxhost_pamt_trim(struct tdmr_piece *piece)
+{
+	give_back(piece, piece->used);
+}
+
+/**
+ * tdxhost_pamt_free() - give a piece back
+ * @piece: the piece; one that was never allocated is left as it is
  *
  * Context: task, may sleep. TDH.SYS.CONFIG has not succeeded.
  */
-void tdxhost_pamt_free(struct tdmr *tdmr)
+void tdxhost_pamt_free(struct tdmr_piece *piece)
 {
-	u32 level;
-
-	if (!tdmr->pamt[TDMR_PAMT_4K].base)
-		return;
-	free_contig_range(PFN_DOWN(tdmr->pamt[TDMR_PAMT_4K].base), PFN_DOWN(tdmr_pamt_bytes(tdmr)));
-	for (level = 0; level < TDMR_PAMTS; level++)
-		tdmr->pamt[level].base = 0;
+	give_back(piece, 0);
 }

@@ -1,231 +1,112 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Layout of TDMRs by the rules of TDH.SYS.CONFIG: TDMRs are ascending, disjoint
- * and 1 GiB aligned; whatever of them is not reserved lies in convertible
- * memory (CMRs) and holds no PAMT.
+ * and 1 GiB aligned, and each has a limited number of reserved areas.
  *
- * What is not RAM but inside a CMR needs no reserved area: only CMRs and PAMTs
- * count. Firmware leaves dozens of such holes below 4 GiB, more than there are
- * reserved areas.
+ * Where there are too many holes for the reserved areas of one TDMR it takes more
+ * TDMRs; where there are too many TDMRs, neighbours become one.
  */
 #include <linux/align.h>
 #include <linux/errno.h>
 #include <linux/limits.h>
 #include <linux/minmax.h>
-#include <linux/sizes.h>
 
-#include "tdmr.h"
+#include "tdmr_internal.h"
 
-#define TDMR_ALIGN SZ_1G
-#define PAMT_ALIGN SZ_4K
-
-static const u64 pamt_page_bytes[TDMR_PAMTS] = {
-	[TDMR_PAMT_4K] = SZ_4K,
-	[TDMR_PAMT_2M] = SZ_2M,
-	[TDMR_PAMT_1G] = SZ_1G,
+/* A list of TDMRs that grows. */
+struct draft {
+	/* Room for one more than max_tdmrs; of what is above that, the last alone is kept. */
+	struct tdmr *tdmrs;
+	u32 nr;
+	/* As few TDMRs as can be, or one for each stretch of a node's memory. */
+	bool fewest;
+	const struct tdmr_land *land;
+	const struct tdmr_limits *limits;
+	struct tdmr_misfit *misfit;
 };
 
-/* Everything that decides which bytes of a TDMR are usable. */
-struct landscape {
-	const struct tdmr *tdmrs;
-	u32 nr_tdmrs;
-	const struct tdmr_range *cmrs;
-	u32 nr_cmrs;
-};
-
-static u64 range_end(const struct tdmr_range *range)
+static struct tdmr *last_tdmr(const struct draft *draft)
 {
-	return range->base + range->size;
+	return &draft->tdmrs[min(draft->nr, draft->limits->max_tdmrs + 1) - 1];
 }
 
-static bool range_has(const struct tdmr_range *range, u64 pos)
+/* Takes the place of the first by both, and of the second by those behind it. */
+static void merge(struct draft *draft, u32 first)
 {
-	return pos >= range->base && pos < range_end(range);
-}
-
-static u64 region_end(const struct tdmr_region *region)
-{
-	return region->base + region->size;
-}
-
-static u64 tdmr_end(const struct tdmr *tdmr)
-{
-	return tdmr->base + tdmr->size;
-}
-
-/* End of the CMR that holds @pos, or @pos where none does. */
-static u64 in_cmr_until(const struct tdmr_range *cmrs, u32 nr_cmrs, u64 pos)
-{
+	struct tdmr *one = &draft->tdmrs[first];
 	u32 i;
 
-	for (i = 0; i < nr_cmrs; i++)
-		if (range_has(&cmrs[i], pos))
-			return range_end(&cmrs[i]);
-	return pos;
+	if (one[1].size > one->size)
+		one->node = one[1].node;
+	one->size = tdmr_end(&one[1]) - one->base;
+	draft->nr--;
+	for (i = first + 1; i < draft->nr; i++)
+		draft->tdmrs[i] = draft->tdmrs[i + 1];
 }
 
-/* Start of the first CMR above @pos. */
-static u64 next_cmr(const struct tdmr_range *cmrs, u32 nr_cmrs, u64 pos)
-{
-	u64 next = U64_MAX;
-	u32 i;
-
-	for (i = 0; i < nr_cmrs; i++)
-		if (cmrs[i].size && cmrs[i].base > pos)
-			next = min(next, cmrs[i].base);
-	return next;
-}
-
-/* End of the PAMT that holds @pos, or @pos where none does. */
-static u64 in_pamt_until(const struct landscape *land, u64 pos)
-{
-	u32 i, level;
-
-	for (i = 0; i < land->nr_tdmrs; i++)
-		for (level = 0; level < TDMR_PAMTS; level++)
-			if (range_has(&land->tdmrs[i].pamt[level], pos))
-				return range_end(&land->tdmrs[i].pamt[level]);
-	return pos;
-}
-
-/* Start of the first PAMT above @pos. */
-static u64 next_pamt(const struct landscape *land, u64 pos)
-{
-	u64 next = U64_MAX;
-	u32 i, level;
-
-	for (i = 0; i < land->nr_tdmrs; i++)
-		for (level = 0; level < TDMR_PAMTS; level++)
-			if (land->tdmrs[i].pamt[level].base > pos)
-				next = min(next, land->tdmrs[i].pamt[level].base);
-	return next;
-}
-
-/* First usable byte at or above @pos: in a CMR and in no PAMT. */
-static u64 next_usable(const struct landscape *land, u64 pos, u64 end)
-{
-	while (pos < end) {
-		u64 pamt_end = in_pamt_until(land, pos);
-
-		if (pamt_end == pos && in_cmr_until(land->cmrs, land->nr_cmrs, pos) > pos)
-			return pos;
-		pos = pamt_end > pos ? pamt_end : next_cmr(land->cmrs, land->nr_cmrs, pos);
-	}
-	return end;
-}
-
-/* First byte at or above @pos that is not usable. CMRs that touch count as one. */
-static u64 next_unusable(const struct landscape *land, u64 pos, u64 end)
-{
-	while (pos < end) {
-		u64 cmr_end = in_cmr_until(land->cmrs, land->nr_cmrs, pos);
-
-		if (cmr_end == pos || in_pamt_until(land, pos) > pos)
-			return pos;
-		pos = min(cmr_end, next_pamt(land, pos));
-	}
-	return end;
-}
-
-static int reserve_one(const struct landscape *land, struct tdmr *tdmr, u32 max_reserved)
-{
-	u64 end = tdmr_end(tdmr), pos = tdmr->base;
-
-	tdmr->nr_reserved = 0;
-	for (;;) {
-		u64 start = next_unusable(land, pos, end);
-
-		if (start == end)
-			return 0;
-		if (tdmr->nr_reserved == max_reserved)
-			return -ENOSPC;
-		pos = next_usable(land, start, end);
-		tdmr->reserved[tdmr->nr_reserved].base = start;
-		tdmr->reserved[tdmr->nr_reserved].size = pos - start;
-		tdmr->nr_reserved++;
-	}
-}
-
-/**
- * tdmr_reserve() - find the reserved areas of every TDMR
- * @tdmrs: from tdmr_layout(), with the addresses of all PAMTs filled in
- * @nr_tdmrs: how many
- * @cmrs: convertible memory as the TDX module lists it, empty entries included
- * @nr_cmrs: how many
- * @limits: what the TDX module allows
- *
- * The areas are as few as can be: every one is as long as possible.
- *
- * Context: any.
- * Return: 0, or -ENOSPC when a TDMR needs more than the TDX module allows.
+/*
+ * The gap between two TDMRs costs memory for its PAMT. Of equal gaps the one
+ * between the smallest: PAMTs then stay near what they describe.
  */
-int tdmr_reserve(struct tdmr *tdmrs, u32 nr_tdmrs, const struct tdmr_range *cmrs, u32 nr_cmrs,
-		 const struct tdmr_limits *limits)
+static bool merge_cheapest(struct draft *draft)
 {
-	const struct landscape land = { tdmrs, nr_tdmrs, cmrs, nr_cmrs };
-	u32 max_reserved = min_t(u32, limits->max_reserved, TDMR_RESERVED_ROOM);
-	u32 i;
+	u64 least_gap = U64_MAX, least_size = U64_MAX;
+	u32 i, best = draft->nr;
 
-	for (i = 0; i < nr_tdmrs; i++) {
-		int ret = reserve_one(&land, &tdmrs[i], max_reserved);
+	for (i = 0; i + 1 < draft->nr; i++) {
+		const struct tdmr *one = &draft->tdmrs[i], *next = one + 1;
+		u64 gap = next->base - tdmr_end(one), size = tdmr_end(next) - one->base;
+
+		if (tdmr_end(next) > one->reach || gap > least_gap ||
+		    (gap == least_gap && size >= least_size))
+			continue;
+		least_gap = gap;
+		least_size = size;
+		best = i;
+	}
+	if (best == draft->nr)
+		return false;
+	merge(draft, best);
+	return true;
+}
+
+static bool can_extend(const struct draft *draft, u64 start, int node)
+{
+	const struct tdmr *last;
+
+	if (!draft->nr)
+		return false;
+	last = last_tdmr(draft);
+	return start < last->reach &&
+	       (draft->fewest || (start == tdmr_end(last) && node == last->node));
+}
+
+static int begin_tdmr(struct draft *draft, u64 base, int node)
+{
+	u64 end = tdmr_reach(draft->land, base, draft->limits);
+
+	if (end == base)
+		return tdmr_gib_misfit(draft->land, base, draft->limits, draft->misfit);
+	if (!draft->fewest && draft->nr > draft->limits->max_tdmrs && !merge_cheapest(draft))
+		return -E2BIG;
+	draft->nr++;
+	*last_tdmr(draft) = (struct tdmr){ .base = base, .reach = end, .node = node };
+	return 0;
+}
+
+static int cover(struct draft *draft, u64 start, u64 end, int node)
+{
+	while (start < end) {
+		int ret = can_extend(draft, start, node) ? 0 : begin_tdmr(draft, start, node);
+		struct tdmr *last;
 
 		if (ret)
 			return ret;
+		last = last_tdmr(draft);
+		last->size = min(end, last->reach) - last->base;
+		start = tdmr_end(last);
 	}
 	return 0;
-}
-
-/**
- * tdmr_next_outside() - find memory that no CMR holds
- * @cmrs: convertible memory as the TDX module lists it, empty entries included
- * @nr_cmrs: how many
- * @start: where to begin
- * @end: where to stop
- * @outside: the first range of [start, end) that is in no CMR
- *
- * Context: any.
- * Return: 1 when there is such a range, 0 when there is none.
- */
-int tdmr_next_outside(const struct tdmr_range *cmrs, u32 nr_cmrs, u64 start, u64 end,
-		      struct tdmr_range *outside)
-{
-	while (start < end) {
-		u64 cmr_end = in_cmr_until(cmrs, nr_cmrs, start);
-
-		if (cmr_end == start) {
-			outside->base = start;
-			outside->size = min(next_cmr(cmrs, nr_cmrs, start), end) - start;
-			return 1;
-		}
-		start = cmr_end;
-	}
-	return 0;
-}
-
-/**
- * tdmr_pamt_bytes() - size of all PAMTs of a TDMR
- * @tdmr: from tdmr_layout()
- *
- * Context: any.
- * Return: bytes, a multiple of 4 KiB.
- */
-u64 tdmr_pamt_bytes(const struct tdmr *tdmr)
-{
-	return tdmr->pamt[TDMR_PAMT_4K].size + tdmr->pamt[TDMR_PAMT_2M].size +
-	       tdmr->pamt[TDMR_PAMT_1G].size;
-}
-
-static void set_pamt_sizes(struct tdmr *tdmr, const struct tdmr_limits *limits)
-{
-	u32 level;
-
-	for (level = 0; level < TDMR_PAMTS; level++) {
-		u64 entries = tdmr->size / pamt_page_bytes[level];
-
-		tdmr->pamt[level].base = 0;
-		tdmr->pamt[level].size =
-			ALIGN(entries * limits->pamt_entry_bytes[level], PAMT_ALIGN);
-	}
 }
 
 /* Regions ascend, hold something, and leave room to be rounded up. */
@@ -235,45 +116,103 @@ static bool region_ok(const struct tdmr_region *region, u64 floor)
 	       region_end(region) <= U64_MAX - TDMR_ALIGN;
 }
 
+/*
+ * A region that shares a GiB with the TDMR before it is covered by that as far
+ * as it goes.
+ */
+static int cover_all(struct draft *draft, const struct tdmr_memory *memory)
+{
+	u64 covered = 0, floor = 0;
+	u32 i;
+
+	for (i = 0; i < memory->nr_regions; i++) {
+		const struct tdmr_region *region = &memory->regions[i];
+		u64 start = max(ALIGN_DOWN(region->base, TDMR_ALIGN), covered);
+		u64 end = ALIGN(region_end(region), TDMR_ALIGN);
+		int ret;
+
+		if (!region_ok(region, floor))
+			return -EINVAL;
+		ret = cover(draft, start, end, region->node);
+		if (ret)
+			return ret;
+		floor = region_end(region);
+		covered = max(covered, end);
+	}
+	return 0;
+}
+
+/*
+ * One TDMR for each stretch of a node's memory, or several where it has too many
+ * holes. Merging leaves a quarter of the TDMRs for the holes that PAMTs make.
+ */
+static int lay_out_by_node(struct draft *draft, const struct tdmr_memory *memory)
+{
+	u32 max_tdmrs = draft->limits->max_tdmrs;
+	int ret = cover_all(draft, memory);
+
+	if (ret)
+		return ret;
+	while (draft->nr > max_tdmrs - max_tdmrs / 4)
+		if (!merge_cheapest(draft))
+			break;
+	return draft->nr > max_tdmrs ? -E2BIG : 0;
+}
+
+/*
+ * From the lowest address up, each TDMR as long as its holes allow. A TDMR that
+ * ended earlier, or began earlier, would have no fewer holes and leave no less to
+ * the next: no layout has fewer TDMRs.
+ */
+static int lay_out_fewest(struct draft *draft, const struct tdmr_memory *memory)
+{
+	u32 max_tdmrs = draft->limits->max_tdmrs;
+	int ret;
+
+	draft->nr = 0;
+	draft->fewest = true;
+	ret = cover_all(draft, memory);
+	if (ret || draft->nr <= max_tdmrs)
+		return ret;
+	*draft->misfit = (struct tdmr_misfit){ .needed = draft->nr, .limit = max_tdmrs };
+	return -E2BIG;
+}
+
 /**
  * tdmr_layout() - find TDMRs that cover all memory, and the sizes of their PAMTs
- * @tdmrs: filled with the TDMRs, ascending
- * @room: entries of @tdmrs
- * @regions: memory to cover: ascending, disjoint
- * @nr_regions: how many
+ * @tdmrs: room for one more TDMR than the TDX module allows; filled, ascending
+ * @memory: what to cover, and where it can be used
  * @limits: what the TDX module allows
+ * @misfit: filled on -E2BIG and -ENOSPC
  *
- * A region that shares a GiB with the TDMR before it is covered by that as far
- * as it goes; the rest gets a TDMR of its own, so that each has one node.
+ * PAMTs are not there yet, so CMRs alone decide which holes a TDMR has. A layout
+ * is found wherever there is one.
  *
  * Context: any.
- * Return: number of TDMRs; -E2BIG when the TDX module or @room allows fewer;
- * -EINVAL when @regions is not as it has to be.
+ * Return: number of TDMRs; -E2BIG when any layout has more than the TDX module
+ * allows; -ENOSPC when a GiB has more holes than a TDMR can have reserved areas;
+ * -EINVAL when the regions of @memory are not as they have to be.
  */
-int tdmr_layout(struct tdmr *tdmrs, u32 room, const struct tdmr_region *regions, u32 nr_regions,
-		const struct tdmr_limits *limits)
+int tdmr_layout(struct tdmr *tdmrs, const struct tdmr_memory *memory,
+		const struct tdmr_limits *limits, struct tdmr_misfit *misfit)
 {
-	u32 max_tdmrs = min(limits->max_tdmrs, room), nr = 0, i;
-	u64 covered = 0, floor = 0;
+	const struct tdmr_land land = { .cmrs = memory->cmrs, .nr_cmrs = memory->nr_cmrs };
+	struct draft draft = {
+		.tdmrs = tdmrs,
+		.land = &land,
+		.limits = limits,
+		.misfit = misfit,
+	};
+	int ret = lay_out_by_node(&draft, memory);
+	u32 i;
 
-	for (i = 0; i < nr_regions; i++) {
-		u64 start = max(ALIGN_DOWN(regions[i].base, TDMR_ALIGN), covered);
-		u64 end = ALIGN(region_end(&regions[i]), TDMR_ALIGN);
-
-		if (!region_ok(&regions[i], floor))
-			return -EINVAL;
-		floor = region_end(&regions[i]);
-		if (end <= covered)
-			continue;
-		if (nr == max_tdmrs)
-			return -E2BIG;
-		tdmrs[nr] = (struct tdmr){
-			.base = start,
-			.size = end - start,
-			.node = regions[i].node,
-		};
-		set_pamt_sizes(&tdmrs[nr++], limits);
-		covered = end;
+	if (ret == -E2BIG)
+		ret = lay_out_fewest(&draft, memory);
+	if (ret)
+		return ret;
+	for (i = 0; i < draft.nr; i++) {
+		tdmr_set_pamt_sizes(&tdmrs[i], limits);
+		tdmrs[i].piece = i;
 	}
-	return nr;
+	return draft.nr;
 }

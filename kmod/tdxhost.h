@@ -134,7 +134,9 @@ struct tdxhost_regions {
  * @tdx: TDX-usable memory
  * @tdmrs: array of TDMRs, NULL before the layout is known
  * @nr_tdmrs: how many
- * @pamt_bytes: memory held for PAMTs
+ * @pieces: array of pieces of memory for PAMTs, NULL before there are any
+ * @nr_pieces: how many
+ * @pamt_bytes: memory held for PAMTs: all of @pieces
  */
 struct tdxhost_map {
 	struct tdxhost_metadata metadata;
@@ -143,6 +145,8 @@ struct tdxhost_map {
 	struct tdxhost_regions tdx;
 	struct tdmr *tdmrs;
 	u32 nr_tdmrs;
+	struct tdmr_piece *pieces;
+	u32 nr_pieces;
 	u64 pamt_bytes;
 };
 
@@ -175,8 +179,9 @@ void tdxhost_info_get(struct tdxhost_info *info);
 u32 tdxhost_host_code(void);
 
 /* pamt.c */
-int tdxhost_pamt_alloc(struct tdmr *tdmr);
-void tdxhost_pamt_free(struct tdmr *tdmr);
+int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node);
+void tdxhost_pamt_trim(struct tdmr_piece *piece);
+void tdxhost_pamt_free(struct tdmr_piece *piece);
 
 /* direct */
 bool tdxhost_keys_pending(void);

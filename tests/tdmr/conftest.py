@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Compiles kmod/tdmr.c for user space, once a session."""
+"""Compiles kmod/tdmr*.c for user space, once a session."""
 
 from __future__ import annotations
 
@@ -16,5 +16,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     out = tmp_path_factory.mktemp("tdmr") / "libtdmr.so"
     command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-g", "-fPIC", "-shared"]
     command += ["-Wall", "-Wextra", "-Werror", f"-I{KMOD / 'shim'}"]
-    subprocess.run([*command, "-o", str(out), str(KMOD / "tdmr.c")], check=True)
+    sources = [str(path) for path in sorted(KMOD.glob("tdmr*.c"))]
+    subprocess.run([*command, "-o", str(out), *sources], check=True)
     return Library(out)

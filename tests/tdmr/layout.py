@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kmod/tdmr.c in Python: declarations read from tdmr.h, calls through cffi."""
+"""kmod/tdmr*.c in Python: declarations read from tdmr.h, calls through cffi."""
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,31 @@ ffi: Any = FFI()
 ffi.cdef(declarations())
 
 
-class TooManyTdmrs(Exception):
+@dataclass
+class Misfit(Exception):
+    """No layout: struct tdmr_misfit."""
+
+    base: int
+    size: int
+    needed: int
+    limit: int
+
+
+class TooManyTdmrs(Misfit):
     """-E2BIG: the limit on TDMRs stands in the way."""
 
 
-class TooManyReserved(Exception):
+class TooManyReserved(Misfit):
     """-ENOSPC: the limit on reserved areas stands in the way."""
+
+
+def misfit_of(step: Callable[[], object]) -> Misfit | None:
+    """Why a step found no layout; None where it did."""
+    try:
+        step()
+    except Misfit as misfit:
+        return misfit
+    return None
 
 
 @dataclass(frozen=True)
@@ -76,12 +95,13 @@ class Tdmr(Range):
     """One TDMR; PAMTs by level 4K, 2M, 1G; reserved areas by address."""
 
     node: int
+    piece: int
     pamt: tuple[Range, Range, Range]
     reserved: tuple[Range, ...]
 
 
 class Layout:
-    """One layout, from regions to reserved areas."""
+    """One layout, from memory to reserved areas."""
 
     def __init__(self, lib: Any, limits: Limits) -> None:
         self._lib = lib
@@ -93,31 +113,57 @@ class Layout:
                 "pamt_entry_bytes": limits.pamt_entry_bytes,
             },
         )
-        self._room = limits.max_tdmrs
-        self._tdmrs = ffi.new("struct tdmr[]", self._room)
+        self._tdmrs = ffi.new("struct tdmr[]", limits.max_tdmrs + 1)
+        self._misfit = ffi.new("struct tdmr_misfit *")
+        self._memory = ffi.new("struct tdmr_memory *")
+        self._arrays: list[Any] = []
         self._count = 0
 
-    def lay_out(self, regions: Sequence[Region]) -> None:
+    def lay_out(self, regions: Sequence[Region], cmrs: Sequence[Range]) -> None:
         """tdmr_layout(): TDMRs and the sizes of their PAMTs."""
-        array = ffi.new("struct tdmr_region[]", [(r.base, r.size, r.node) for r in regions])
-        count = self._lib.tdmr_layout(self._tdmrs, self._room, array, len(regions), self._limits)
-        if count == -errno.E2BIG:
-            raise TooManyTdmrs
-        if count < 0:
-            raise ValueError(errno.errorcode[-count])
-        self._count = count
+        self._arrays = [
+            ffi.new("struct tdmr_region[]", [(r.base, r.size, r.node) for r in regions]),
+            ffi.new("struct tdmr_range[]", [(c.base, c.size) for c in cmrs]),
+        ]
+        memory = self._memory
+        memory.regions, memory.cmrs = self._arrays
+        memory.nr_regions, memory.nr_cmrs = len(regions), len(cmrs)
+        self._count = self._checked(
+            self._lib.tdmr_layout(self._tdmrs, memory, self._limits, self._misfit)
+        )
 
-    def place(self, index: int, level: int, base: int) -> None:
-        """Say where a PAMT is."""
-        self._tdmrs[index].pamt[level].base = base
+    def piece_bytes(self, index: int) -> int:
+        """tdmr_piece_bytes() of a TDMR."""
+        return int(
+            self._lib.tdmr_piece_bytes(self._tdmrs + index, self._count, self._memory, self._limits)
+        )
 
-    def reserve(self, cmrs: Sequence[Range]) -> None:
-        """tdmr_reserve(): the reserved areas."""
-        array = ffi.new("struct tdmr_range[]", [(c.base, c.size) for c in cmrs])
-        error = self._lib.tdmr_reserve(self._tdmrs, self._count, array, len(cmrs), self._limits)
-        if error == -errno.ENOSPC:
-            raise TooManyReserved
-        assert error == 0
+    def fit(self, bases: Sequence[int]) -> list[int]:
+        """tdmr_fit() with pieces of tdmr_piece_bytes() from ``bases`` on; bytes used of each."""
+        sizes = [self.piece_bytes(i) for i in range(self._count)]
+        pieces = ffi.new(
+            "struct tdmr_piece[]",
+            [{"base": base, "size": size} for base, size in zip(bases, sizes, strict=True)],
+        )
+        self._count = self._checked(
+            self._lib.tdmr_fit(
+                self._tdmrs, pieces, len(sizes), self._memory, self._limits, self._misfit
+            )
+        )
+        for piece, size in zip(pieces, sizes, strict=True):
+            assert 0 < piece.used <= size
+        return [piece.used for piece in pieces]
+
+    def _checked(self, answer: int) -> int:
+        found = self._misfit
+        numbers = (found.base, found.size, found.needed, found.limit)
+        if answer == -errno.E2BIG:
+            raise TooManyTdmrs(*numbers)
+        if answer == -errno.ENOSPC:
+            raise TooManyReserved(*numbers)
+        if answer < 0:
+            raise ValueError(errno.errorcode[-answer])
+        return answer
 
     def pamt_bytes(self, index: int) -> int:
         """tdmr_pamt_bytes() of a TDMR."""
@@ -138,13 +184,14 @@ class Layout:
             base=raw.base,
             size=raw.size,
             node=raw.node,
+            piece=raw.piece,
             pamt=(pamts[0], pamts[1], pamts[2]),
             reserved=tuple(reserved),
         )
 
 
 class Library:
-    """kmod/tdmr.c as a shared library."""
+    """kmod/tdmr*.c as a shared library."""
 
     def __init__(self, path: Path) -> None:
         self._lib: Any = ffi.dlopen(str(path))

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,16 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from .layout import (
-    LEVELS,
     PAGE_BYTES,
     Layout,
     Library,
     Limits,
     Range,
     Region,
-    TooManyReserved,
-    TooManyTdmrs,
+    misfit_of,
 )
+from .oracle import areas_needed, fewest_tdmrs, touched_gibs
 from .rules import GIB, PAGE, config_answer, convertible, extended_cmrs
 
 MIB = 1 << 20
@@ -68,49 +67,25 @@ def memories(draw: st.DrawFn) -> tuple[list[Range], list[Region]]:
     return cmrs, regions
 
 
-def place_pamts(layout: Layout, regions: Sequence[Region], draw: Callable[[Any], Any]) -> bool:
-    """Put the PAMTs into RAM as an allocator would: anywhere, apart from each other."""
+def draw_bases(
+    layout: Layout, regions: Sequence[Region], draw: Callable[[Any], Any]
+) -> list[int] | None:
+    """Memory for PAMTs as an allocator would find it: anywhere in RAM, apart from each other."""
     free = [Range(region.base, region.size) for region in regions]
-    for index, tdmr in enumerate(layout.tdmrs):
-        for level in LEVELS:
-            size = tdmr.pamt[level].size
-            fits = [hole for hole in free if hole.size >= size]
-            if not fits:
-                return False
-            hole = draw(st.sampled_from(fits))
-            room = (hole.size - size) // PAGE
-            base = hole.base + draw(st.sampled_from(sorted({0, room // 2, room}))) * PAGE
-            layout.place(index, level, base)
-            free.remove(hole)
-            free += [
-                rest
-                for rest in (
-                    Range(hole.base, base - hole.base),
-                    Range(base + size, hole.end - base - size),
-                )
-                if rest.size
-            ]
-    return True
-
-
-def fewest_reserved(layout: Layout, cmrs: Sequence[Range]) -> list[int]:
-    """Reserved areas that each TDMR needs at least: runs of what can't be usable."""
-    edges = sorted(
-        {edge for cmr in extended_cmrs(cmrs) for edge in (cmr.base, cmr.end)}
-        | {edge for tdmr in layout.tdmrs for pamt in tdmr.pamt for edge in (pamt.base, pamt.end)}
-    )
-    pamts = [pamt for tdmr in layout.tdmrs for pamt in tdmr.pamt]
-    counts: list[int] = []
-    for tdmr in layout.tdmrs:
-        cuts = [tdmr.base, *(edge for edge in edges if tdmr.base < edge < tdmr.end), tdmr.end]
-        unusable = [
-            not convertible(cmrs, Range(start, end - start))
-            or any(pamt.base <= start < pamt.end for pamt in pamts)
-            for start, end in itertools.pairwise(cuts)
-        ]
-        before = [False, *unusable]
-        counts.append(sum(now and not was for was, now in zip(before, unusable, strict=False)))
-    return counts
+    bases: list[int] = []
+    for index in range(len(layout.tdmrs)):
+        size = layout.piece_bytes(index)
+        fits = [hole for hole in free if hole.size >= size]
+        if not fits:
+            return None
+        hole = draw(st.sampled_from(fits))
+        room = (hole.size - size) // PAGE
+        base = hole.base + draw(st.sampled_from(sorted({0, room // 2, room}))) * PAGE
+        bases.append(base)
+        free.remove(hole)
+        rests = Range(hole.base, base - hole.base), Range(base + size, hole.end - base - size)
+        free += [rest for rest in rests if rest.size]
+    return bases
 
 
 limits_drawn = st.builds(
@@ -130,32 +105,25 @@ def test_config_takes_every_layout(
 ) -> None:
     cmrs, regions = memory
     layout = library.layout(limits)
-    try:
-        layout.lay_out(regions)
-    except TooManyTdmrs:
-        assert gib_runs(regions) > limits.max_tdmrs
+    if misfit_of(lambda: layout.lay_out(regions, cmrs)):
+        fewest = fewest_tdmrs(touched_gibs(regions), cmrs, limits.max_reserved)
+        assert fewest is None or fewest > limits.max_tdmrs
         return
-    assume(place_pamts(layout, regions, data.draw))
-    needed = fewest_reserved(layout, cmrs)
-    try:
-        layout.reserve(cmrs)
-    except TooManyReserved:
-        assert max(needed) > limits.max_reserved
+    bases = draw_bases(layout, regions, data.draw)
+    assume(bases is not None)
+    used: list[int] = []
+    misfit = misfit_of(lambda: used.extend(layout.fit(bases or [])))
+    if misfit:
+        assert misfit.needed > misfit.limit
         return
 
-    assert config_answer(layout.tdmrs, cmrs, limits) is None
-    assert [len(tdmr.reserved) for tdmr in layout.tdmrs] == needed
-
-
-def gib_runs(regions: Sequence[Region]) -> int:
-    """TDMRs when each region adds one for the GiB that none before it has touched."""
-    touched = -1
-    runs = 0
-    for region in regions:
-        last = (region.end - 1) // GIB
-        runs += last > touched
-        touched = max(touched, last)
-    return runs
+    tdmrs = layout.tdmrs
+    assert config_answer(tdmrs, cmrs, limits) is None
+    pamts = [pamt for tdmr in tdmrs for pamt in tdmr.pamt]
+    assert sum(used) == sum(pamt.size for pamt in pamts)
+    assert [len(tdmr.reserved) for tdmr in tdmrs] == [
+        areas_needed(tdmr, cmrs, pamts) for tdmr in tdmrs
+    ]
 
 
 @settings(max_examples=300, deadline=None)
@@ -163,25 +131,35 @@ def gib_runs(regions: Sequence[Region]) -> int:
 def test_tdmrs_cover_all_memory_and_no_more(
     library: Library, memory: tuple[list[Range], list[Region]]
 ) -> None:
-    _, regions = memory
+    cmrs, regions = memory
     layout = library.layout(Limits(max_tdmrs=256))
-    layout.lay_out(regions)
+    layout.lay_out(regions, cmrs)
 
-    touched = {
-        gib for region in regions for gib in range(region.base // GIB, -(-region.end // GIB))
-    }
     covered = [gib for tdmr in layout.tdmrs for gib in range(tdmr.base // GIB, tdmr.end // GIB)]
-    assert sorted(covered) == sorted(touched)
+    assert sorted(covered) == sorted(touched_gibs(regions))
     for tdmr in layout.tdmrs:
-        # The node that most of it comes from at its start: where its PAMTs go.
+        # The node that its start is of: where its PAMTs go.
         first = next(region for region in regions if region.end > tdmr.base)
         assert tdmr.node == first.node
+
+
+@settings(max_examples=300, deadline=None)
+@given(memory=memories())
+def test_a_stretch_of_one_node_is_one_tdmr(
+    library: Library, memory: tuple[list[Range], list[Region]]
+) -> None:
+    cmrs, regions = memory
+    layout = library.layout(Limits(max_tdmrs=256, max_reserved=64))
+    layout.lay_out(regions, cmrs)
+
+    for before, after in pairwise(layout.tdmrs):
+        assert before.end < after.base or before.node != after.node
 
 
 @given(gib=st.integers(1, 1 << 20), entry=st.sampled_from([16, 24, 32]))
 def test_pamts_are_as_large_as_config_wants(library: Library, gib: int, entry: int) -> None:
     layout = library.layout(Limits(pamt_entry_bytes=(entry, entry, entry)))
-    layout.lay_out([Region(0, gib * GIB)])
+    layout.lay_out([Region(0, gib * GIB)], [Range(0, gib * GIB)])
 
     (tdmr,) = layout.tdmrs
     sizes = [round_up(gib * GIB // page * entry, PAGE) for page in PAGE_BYTES]
@@ -222,7 +200,7 @@ def test_memory_outside_cmrs_is_found(
 )
 def test_regions_that_make_no_sense_are_refused(library: Library, regions: list[Region]) -> None:
     with pytest.raises(ValueError, match="EINVAL"):
-        library.layout().lay_out(regions)
+        library.layout().lay_out(regions, [Range(MIB, 64 * GIB)])
 
 
 def test_holes_inside_a_cmr_need_no_reserved_area(library: Library) -> None:
@@ -230,21 +208,19 @@ def test_holes_inside_a_cmr_need_no_reserved_area(library: Library) -> None:
     cmrs = [Range(MIB, GIB - MIB)]
     regions = [Region(MIB + i * 16 * MIB, 15 * MIB) for i in range(60)]
     layout = library.layout(Limits(max_tdmrs=1, max_reserved=2))
-    layout.lay_out(regions)
-    pos = start = 1000 * MIB
-    for level in LEVELS:
-        layout.place(0, level, pos)
-        pos += layout.tdmrs[0].pamt[level].size
-    layout.reserve(cmrs)
+    layout.lay_out(regions, cmrs)
+    (used,) = layout.fit([1000 * MIB])
 
     (tdmr,) = layout.tdmrs
     # The memory below the CMR, and three PAMTs that touch.
-    assert tdmr.reserved == (Range(0, MIB), Range(start, pos - start))
+    assert tdmr.reserved == (Range(0, MIB), Range(1000 * MIB, used))
 
 
 def test_a_node_in_the_middle_of_a_gib_gets_the_rest(library: Library) -> None:
     layout = library.layout()
-    layout.lay_out([Region(0, GIB + 512 * MIB, 0), Region(GIB + 512 * MIB, 3 * GIB, 1)])
+    layout.lay_out(
+        [Region(0, GIB + 512 * MIB, 0), Region(GIB + 512 * MIB, 3 * GIB, 1)], [Range(0, 5 * GIB)]
+    )
 
     assert [(t.base, t.size, t.node) for t in layout.tdmrs] == [
         (0, 2 * GIB, 0),

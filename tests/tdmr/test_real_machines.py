@@ -8,11 +8,14 @@ the CMRs rounded out to 1 GiB, the first one [0, 2 GiB).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from .layout import LEVELS, Library, Limits, Range, Region
+from .layout import Library, Limits, Range, Region
+from .pamts import fit_in_ram
 from .rules import GIB, config_answer
 
 MIB = 1 << 20
@@ -77,36 +80,68 @@ def cmrs_of(machine: Machine) -> list[Range]:
     return used + [Range(0, 0)] * (32 - len(used))
 
 
-@pytest.mark.parametrize("name", [name for name, m in MACHINES.items() if m.pamt_kib])
-def test_pamts_are_linuxs_to_the_kib(library: Library, name: str) -> None:
+def check_machine(library: Library, machine: Machine, top_down: bool) -> None:
+    """TDH.SYS.CONFIG takes the layout, and its PAMTs are as large as Linux's."""
     layout = library.layout()
-    layout.lay_out(regions_of(MACHINES[name]))
+    regions, cmrs = regions_of(machine), cmrs_of(machine)
+    layout.lay_out(regions, cmrs)
+    used = fit_in_ram(layout, regions, top_down)
 
     first = layout.tdmrs[0]
     assert (first.base, first.size) == (0, 2 * GIB)
-    total = sum(layout.pamt_bytes(i) for i in range(len(layout.tdmrs)))
-    assert total == MACHINES[name].pamt_kib * 1024  # type: ignore[operator]
+    assert config_answer(layout.tdmrs, cmrs, Limits()) is None
+    if machine.pamt_kib is not None:
+        assert sum(piece.size for piece in used) == machine.pamt_kib * 1024
 
 
+@pytest.mark.parametrize("top_down", [False, True], ids=["bottom up", "top down"])
 @pytest.mark.parametrize("name", MACHINES)
-def test_config_takes_the_layout(library: Library, name: str) -> None:
-    machine = MACHINES[name]
-    layout = library.layout()
-    layout.lay_out(regions_of(machine))
-    # From the top of each CMR down, a hole between them, as on a machine in use.
-    tops = [end for _, end in machine.cmrs]
-    owners = [
-        next(i for i, (_, end) in enumerate(machine.cmrs) if end > tdmr.base)
-        for tdmr in layout.tdmrs
-    ]
-    for index, owner in enumerate(owners):
-        for level in LEVELS:
-            tops[owner] -= layout.tdmrs[index].pamt[level].size + 16 * MIB
-            layout.place(index, level, tops[owner])
-    layout.reserve(cmrs_of(machine))
+def test_config_takes_the_layout_with_linuxs_pamts(
+    library: Library, name: str, top_down: bool
+) -> None:
+    check_machine(library, MACHINES[name], top_down)
 
-    assert config_answer(layout.tdmrs, cmrs_of(machine), Limits()) is None
-    assert max(len(tdmr.reserved) for tdmr in layout.tdmrs) <= 6
+
+CMR = re.compile(r"CMR: \[0x([0-9a-f]+), 0x([0-9a-f]+)\)")
+PAMT = re.compile(r"(\d+) KB allocated for PAMT")
+E820 = re.compile(r"BIOS-e820: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] usable")
+
+
+def recorded(path: Path) -> Machine | None:
+    """The machine that a kernel's log shows, where it shows CMRs."""
+    text = path.read_text()
+    cmrs = tuple((int(base, 16), int(end, 16)) for base, end in CMR.findall(text))
+    pamt = PAMT.search(text)
+    return Machine(path.name, cmrs, int(pamt[1]) if pamt else None) if cmrs else None
+
+
+def test_every_recorded_memory_map_can_be_laid_out(library: Library, shared: Path) -> None:
+    paths = sorted((shared / "field-cases" / "memory-maps").glob("*.txt"))
+    machines = [machine for path in paths if (machine := recorded(path))]
+    assert machines
+    for machine in machines:
+        check_machine(library, machine, top_down=False)
+        check_machine(library, machine, top_down=True)
+
+
+def test_every_recorded_e820_map_can_be_laid_out(library: Library, shared: Path) -> None:
+    """Without CMRs in the log, they are put around the RAM: holes in it are no holes of theirs."""
+    paths = sorted((shared / "field-cases" / "memory-maps").glob("*.txt"))
+    found = 0
+    for path in paths:
+        usable = [(int(a, 16), int(b, 16)) for a, b in E820.findall(path.read_text())]
+        regions = [Region(a, b + 1 - a) for a, b in usable if a >= MIB]
+        if not regions:
+            continue
+        found += 1
+        low_end = max(region.end for region in regions if region.base < 4 * GIB)
+        high_end = regions[-1].end
+        cmrs = [Range(MIB, low_end - MIB), Range(4 * GIB, high_end - 4 * GIB)]
+        layout = library.layout()
+        layout.lay_out(regions, cmrs)
+        fit_in_ram(layout, regions, top_down=True)
+        assert config_answer(layout.tdmrs, cmrs, Limits()) is None
+    assert found
 
 
 # https://.../dmesg of a Dell PowerEdge R750xs (Ice Lake, no TDX), for the shape of its memory
@@ -127,17 +162,12 @@ def test_many_small_holes_are_one_tdmr(library: Library) -> None:
     cmrs = [Range(MIB, 0x77800000 - MIB), Range(4 * GIB, 0x2080000000 - 4 * GIB)]
     regions = [Region(first, last + 1 - first) for first, last in USABLE]
     layout = library.layout()
-    layout.lay_out(regions)
+    layout.lay_out(regions, cmrs)
     assert [(t.base, t.size) for t in layout.tdmrs] == [
         (0, 2 * GIB),
         (4 * GIB, 0x2080000000 - 4 * GIB),
     ]
-    pos = 0x2080000000
-    for index in (0, 1):
-        for level in LEVELS:
-            pos -= layout.tdmrs[index].pamt[level].size
-            layout.place(index, level, pos)
-    layout.reserve(cmrs)
+    fit_in_ram(layout, regions, top_down=True)
 
     assert config_answer(layout.tdmrs, cmrs, Limits()) is None
     # Holes inside a CMR count for nothing; PAMTs that touch are one area.

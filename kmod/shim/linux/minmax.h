@@ -4,7 +4,7 @@
 
 #include <linux/types.h>
 
-/* Of unsigned numbers, which is all that tdmr.c has. */
+/* Of unsigned numbers, which is all that tdmr*.c have. */
 static inline u64 min(u64 x, u64 y)
 {
 	return x < y ? x : y;
