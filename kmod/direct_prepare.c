@@ -85,10 +85,11 @@ static int enable_online_cpus(struct tdxhost_step_result *result)
 	tdxhost_cpus_enable(cpu_online_mask, &request);
 	tdxhost_status_cpus_changed();
 	result->seamcalls = atomic_read(&request.seamcalls);
+	/* Not those in the results: a CPU that was enabled before still shows its own. */
+	result->retries = atomic_read(&request.retries);
 	for_each_online_cpu(cpu) {
 		const struct tdxhost_attempt *attempt = &request.attempts[cpu];
 
-		result->retries += attempt->result.retries;
 		if (attempt->result.error && !ret)
 			ret = cpu_failed(result, attempt);
 	}

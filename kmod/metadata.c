@@ -47,6 +47,14 @@ static u64 read_extra_field(struct tdxhost_step_result *result, u64 id)
 	return ret ? 0 : call.out.r8;
 }
 
+/* Every SEAMCALL was answered, so none is to be shown as the one that failed. */
+static int senseless(struct tdxhost_step_result *result, u32 code)
+{
+	result->leaf = 0;
+	result->seam_status = 0;
+	return tdxhost_step_fail(result, code, TDXHOST_NONE);
+}
+
 static int read_cmrs(struct tdxhost_step_result *result, struct tdxhost_metadata *metadata, u64 nr)
 {
 	u64 i, base, size;
@@ -64,7 +72,7 @@ static int read_cmrs(struct tdxhost_step_result *result, struct tdxhost_metadata
 		if (!size)
 			continue;
 		if (!PAGE_ALIGNED(base | size) || base + size < base)
-			return tdxhost_step_fail(result, TDXHOST_CODE_BAD_METADATA, TDXHOST_NONE);
+			return senseless(result, TDXHOST_CODE_BAD_METADATA);
 		metadata->cmrs[metadata->nr_cmrs++] = (struct tdmr_range){ base, size };
 	}
 	return 0;
@@ -136,11 +144,11 @@ int tdxhost_metadata_read(struct tdxhost_step_result *result, struct tdxhost_met
 	if (ret)
 		return ret;
 	if (!limits_ok(&metadata->limits))
-		return tdxhost_step_fail(result, TDXHOST_CODE_BAD_METADATA, TDXHOST_NONE);
+		return senseless(result, TDXHOST_CODE_BAD_METADATA);
 	ret = read_cmrs(result, metadata, nr_cmrs);
 	if (ret)
 		return ret;
 	if (!metadata->nr_cmrs)
-		return tdxhost_step_fail(result, TDXHOST_CODE_NO_CMRS, TDXHOST_NONE);
+		return senseless(result, TDXHOST_CODE_NO_CMRS);
 	return 0;
 }

@@ -43,6 +43,7 @@ static void call_for(struct tdxhost_request *request, struct tdxhost_attempt *at
 
 	tdxhost_seamcall_in_vmx(call);
 	atomic_add(call->calls - calls, &request->seamcalls);
+	atomic_add(call->retries - retries, &request->retries);
 	take(&attempt->result, call, retries);
 	attempt->again = call->again;
 }

@@ -38,6 +38,7 @@ struct tdxhost_attempt {
  * struct tdxhost_request - one request to enable CPUs
  * @attempts: zeroed; what it does on each CPU, by CPU number
  * @seamcalls: SEAMCALLs made, repeated ones included
+ * @retries: how many of them repeated one
  * @pass: how often tdx_cpu_enable() was called on each CPU, at most
  * @init: TDH.SYS.INIT, with all of its tries: one series of them in a request
  * @init_pass: in which @pass the last of them was made
@@ -47,6 +48,7 @@ struct tdxhost_attempt {
 struct tdxhost_request {
 	struct tdxhost_attempt *attempts;
 	atomic_t seamcalls;
+	atomic_t retries;
 	u32 pass;
 	struct tdxhost_call init;
 	u32 init_pass;
