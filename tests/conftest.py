@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Policy of the whole suite: markers by folder, and when a skip is a failure."""
+"""Policy of the whole suite: markers by folder, when a skip is a failure, the binding."""
 
 from __future__ import annotations
 
@@ -9,9 +9,30 @@ from pathlib import Path
 
 import pytest
 
+import tdxhost
+from tdxhost._abi_build import write_module
+
 PROJECT = Path(__file__).resolve().parent.parent
 
+HEADER = PROJECT / "kmod/include/uapi/linux/tdxhost.h"
+
 _MARKERS = {"vm": "vm", "kernels": "kernels"}
+
+
+def _bind_checkout() -> None:
+    """Writes tdxhost/_tdxhost_abi.py where it is missing or older than the header."""
+    package = Path(tdxhost.__file__).parent
+    target = package / "_tdxhost_abi.py"
+    sources = (HEADER, package / "_abi_build.py")
+    if package.parent != PROJECT:
+        return
+    newest = max(source.stat().st_mtime for source in sources)
+    if not target.exists() or target.stat().st_mtime < newest:
+        write_module(HEADER, target)
+
+
+# Test modules import the package when they are collected, before any fixture.
+_bind_checkout()
 
 
 def _layer(item: pytest.Item) -> str:

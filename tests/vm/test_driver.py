@@ -1,81 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The driver as its users meet it: device, calls, events, tracepoint, unloading."""
+"""The driver as its users meet it: events, tracepoint, sysfs, unloading."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.vm.hosts import Boot, BroughtUp, Host
 
-GUEST = Path(__file__).parent / "guest"
 KO = "/usr/lib/vtdx/tdxhost.ko"
-
-CALLS = (
-    "GET_INFO",
-    "GET_STATUS",
-    "CPU_ENABLE",
-    "CPUS_ENABLE",
-    "GET_CPUS",
-    "ENABLE",
-    "GET_STEPS",
-    "SYS_RD",
-    "GET_MEMORY",
-)
-
-# The errno contract in the first comment of the uapi header.
-EXPECTED = {
-    "mode": "0o600",
-    "unknown number": "ENOTTY",
-    "unknown type": "ENOTTY",
-    "SYS_RD too many": "EINVAL",
-    "SYS_RD before any CPU": "ENXIO",
-    "CPUS_ENABLE beyond": "EINVAL",
-    "CPU_ENABLE unmapped result": "EFAULT",
-    **{f"{call} flag": "EINVAL" for call in CALLS},
-    **{f"{call} longer": "E2BIG" for call in CALLS},
-    **{f"{call} size 0": "EINVAL" for call in CALLS},
-    **{f"{call} size 4": "EINVAL" for call in CALLS},
-    **{f"{call} unmapped": "EFAULT" for call in CALLS},
-}
-
-
-@pytest.fixture(scope="module")
-def contract(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What every kind of call came to on a fresh host."""
-    from tests.vm.hosts import host
-
-    extra = {"/opt/contract.py": GUEST / "contract.py"}
-    with host(tmp_path_factory.mktemp("contract"), extra=extra) as machine:
-        result = machine.run("python3", "/opt/contract.py")
-        assert result.status == 0, result
-        assert machine.kernel_complaints() == []
-        return result.json()
-
-
-@pytest.mark.parametrize("tried", EXPECTED)
-def test_errno_is_what_the_header_says(contract: dict[str, Any], tried: str) -> None:
-    assert contract[tried] == EXPECTED[tried]
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_a_huge_size_is_refused(contract: dict[str, Any], call: str) -> None:
-    """Larger than any struct could be: E2BIG for the size, or EFAULT for the bytes."""
-    assert contract[f"{call} size huge"] in ("E2BIG", "EFAULT")
-
-
-@pytest.mark.parametrize("call", ["CPUS_ENABLE", "GET_CPUS", "GET_STEPS", "GET_MEMORY"])
-def test_arrays_follow_the_header(contract: dict[str, Any], call: str) -> None:
-    # An address of 0 with count 0 asks for the count alone.
-    assert contract[f"{call} no room"] in ("0", "EMSGSIZE")
-    assert contract[f"{call} count"] > 0
-    assert contract[f"{call} unmapped array"] == "EFAULT"
-    assert contract[f"{call} entry size 0"] == "EINVAL"
-    assert contract[f"{call} wide entries"] == "0"
-    assert contract[f"{call} wide tails"] == ["00" * 8]
 
 
 def uevents(text: str) -> list[dict[str, str]]:
