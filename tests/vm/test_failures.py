@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
 from tests.vm.hosts import Boot, Host
@@ -83,36 +80,6 @@ def test_a_broken_platform_has_its_own_message(
     assert len(said.splitlines()) < 25
     assert complaints == []
     assert [call for call in witness.calls if call.status == "TDX_SUCCESS"] == []
-
-
-SMALL_CMR = """
-[platform]
-summary = firmware made only the first GiB convertible
-base = spr-1s
-[memory]
-node0 = 2G
-[cmr]
-0 = 0x100000+1023M
-"""
-
-
-def test_memory_outside_cmrs_is_named(boot: Boot, tmp_path: Path) -> None:
-    small = tmp_path / "small-cmr.ini"
-    small.write_text(SMALL_CMR)
-    with boot(str(small)) as host:
-        document = host.json("enable", status=FAILED)
-        memory = host.json("memory")
-        said = host.run("tdxhost", "memory").stdout
-        log = host.run("dmesg").stdout
-        witness = host.witness()
-
-    assert document["module"]["status"] == "error"
-    assert document["module"]["step"] == "memory"
-    (outside,) = memory["outside_cmrs"]
-    assert int(outside["base_pa"], 16) == 1 << 30
-    assert "0x40000000-0x" in said
-    assert re.search(r"tdxhost: .*0x0*40000000", log)
-    assert witness.of("TDH.SYS.CONFIG") == []
 
 
 def test_broken_platforms_do_not_share_a_message(boot: Boot) -> None:

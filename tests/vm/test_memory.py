@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from tests.vm.hosts import Boot, BroughtUp, Host
@@ -113,4 +114,79 @@ def test_memory_with_holes_and_several_cmrs_comes_up(boot: Boot) -> None:
         check_memory(host)
         for hole in gnr.reserved:
             assert not holds(system_ram(host), (hole.base, hole.size))
+        assert host.kernel_complaints() == []
+
+
+GIB = 1 << 30
+
+# Of 2 GiB, [1 MiB, 512 MiB), [768 MiB, 1 GiB) and [1.25 GiB, 2 GiB) are convertible.
+HOLES = """
+[platform]
+summary = firmware made only part of memory convertible
+base = spr-1s
+[memory]
+node0 = 2G
+[cmr]
+0 = 0x100000+511M
+1 = 0x30000000+256M
+2 = 0x50000000+768M
+"""
+NOT_CONVERTIBLE = [(512 * MIB, 256 * MIB), (GIB, 256 * MIB)]
+
+
+def without(parts: Ranges, holes: Ranges) -> Ranges:
+    """Ranges less what lies in holes."""
+    for hole in holes:
+        end = sum(hole)
+        below = [(base, min(base + size, hole[0]) - base) for base, size in parts]
+        above = [(max(base, end), base + size - max(base, end)) for base, size in parts]
+        parts = [part for part in below + above if part[1] > 0]
+    return sorted(parts)
+
+
+def check_refused(host: Host) -> None:
+    """RAM outside CMRs stops enable, which names it whole and says how to leave it out."""
+    plain = host.run("tdxhost", "enable")
+    assert plain.status == 1
+    message, *advice = plain.stderr.splitlines()
+    assert message.startswith("tdxhost: step memory: ")
+    assert "of System RAM outside all convertible memory: " in message
+    ram = system_ram(host)
+    told = re.findall(r"(0x[0-9a-f]+)-(0x[0-9a-f]+)", message)
+    named = [(int(first, 16), int(last, 16) + 1 - int(first, 16)) for first, last in told]
+    assert merged(named) == without(ram, without(ram, NOT_CONVERTIBLE))
+    assert advice[-1].endswith("sudo tdxhost enable --retry --skip-non-cmr")
+    for base, _ in named:
+        assert f"{base:#x}" in host.run("dmesg").stdout
+    assert host.witness().of("TDH.SYS.CONFIG") == []
+
+
+def check_left_out(host: Host) -> None:
+    """TDX has what is convertible and no byte more, and every command says what it has not."""
+    ram, witness = system_ram(host), host.witness()
+    memory, state = host.json("memory"), host.json("status")
+    outside = without(ram, without(ram, NOT_CONVERTIBLE))
+    assert merged(ranges(memory["outside_cmrs"])) == outside
+    assert memory["outside_cmrs"] == state["outside_cmrs"]
+    assert memory["outside_cmrs_bytes"] == sum(size for _, size in outside)
+    assert merged(ranges(memory["tdx_memory"])) == without(ram, NOT_CONVERTIBLE)
+    for tdmr in witness.tdmrs():
+        areas = [(tdmr.base + offset, size) for offset, size in tdmr.reserved]
+        usable = without([(tdmr.base, tdmr.size)], areas)
+        assert without(usable, NOT_CONVERTIBLE) == merged(usable)
+    for command in ("status", "memory"):
+        said = " ".join(host.run("tdxhost", command).stdout.split())
+        assert "stays with the kernel and can't be given to a TD: 0x20000000-0x2fffffff" in said
+
+
+def test_ram_outside_cmrs_stops_enable_and_can_be_left_out(boot: Boot, tmp_path: Path) -> None:
+    holes = tmp_path / "holes.ini"
+    holes.write_text(HOLES)
+    with boot(str(holes)) as host:
+        check_refused(host)
+        done = host.run("tdxhost", "enable", "--retry", "--skip-non-cmr")
+        assert done.status == 0, done
+        assert done.stderr == ""
+        assert "can't be given to a TD" in " ".join(done.stdout.split())
+        check_left_out(host)
         assert host.kernel_complaints() == []
