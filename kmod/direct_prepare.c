@@ -268,6 +268,7 @@ static void add_piece(struct tdxhost_map *map, const struct tdmr_piece *piece)
 /* tdx_enable() alone changes the map, so it may be read without the lock. */
 static int alloc_pieces(struct tdxhost_map *map, struct tdxhost_step_result *result)
 {
+	const struct tdmr_limits *limits = &map->metadata.limits;
 	const struct tdmr_memory memory = memory_of(map);
 
 	map->pieces = kvcalloc(map->nr_tdmrs, sizeof(*map->pieces), GFP_KERNEL);
@@ -275,12 +276,12 @@ static int alloc_pieces(struct tdxhost_map *map, struct tdxhost_step_result *res
 		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
 	while (map->nr_pieces < map->nr_tdmrs) {
 		const struct tdmr *tdmr = &map->tdmrs[map->nr_pieces];
-		u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &memory, &map->metadata.limits);
+		u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &memory, limits);
 		struct tdmr_piece piece;
 		int ret = -EINTR;
 
 		if (!signal_pending(current))
-			ret = tdxhost_pamt_alloc(&piece, bytes, tdmr->node);
+			ret = tdxhost_pamt_alloc(&piece, bytes, tdmr->node, &memory, limits);
 		if (ret == -EINTR)
 			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);
 		if (ret)

@@ -15,13 +15,23 @@
 #include "compat.h"
 #include "tdxhost.h"
 
+/* What is asked for. */
+struct request {
+	unsigned long nr;
+	/* NULL where crowded GiB will do too. */
+	const struct tdmr_memory *memory;
+	const struct tdmr_limits *limits;
+};
+
 #ifdef TDXHOST_HAVE_ALLOC_CONTIG_PAGES
 
-static unsigned long alloc_pfns(unsigned long nr, int node)
+/* Crowded or not: nobody can tell alloc_contig_pages() which memory to take. */
+static unsigned long alloc_pfns(const struct request *request, int node)
 {
 	nodemask_t nodes = nodemask_of_node(node);
-	struct page *page = alloc_contig_pages(nr, GFP_KERNEL | __GFP_NOWARN, node, &nodes);
+	struct page *page;
 
+	page = alloc_contig_pages(request->nr, GFP_KERNEL | __GFP_NOWARN, node, &nodes);
 	return page ? page_to_pfn(page) : 0;
 }
 
@@ -49,20 +59,32 @@ static unsigned long obstacle(unsigned long start, unsigned long nr, int node)
 	return 0;
 }
 
+/* Where a range has to end instead, or 0 when it can be where it is. */
+static unsigned long crowded(const struct request *request, unsigned long start)
+{
+	u64 end = PFN_PHYS(start + request->nr), gib;
+
+	if (!request->memory)
+		return 0;
+	gib = tdmr_crowded(request->memory, request->limits, PFN_PHYS(start), end);
+	/* The first GiB begins at 0, which would say that nothing is in the way. */
+	return gib == end ? 0 : max(PFN_DOWN(gib), 1UL);
+}
+
 /*
  * From the top down: memory below 4 GiB is for devices, and PAMTs that touch
  * share a reserved area.
  */
-static unsigned long alloc_pfns(unsigned long nr, int node)
+static unsigned long alloc_pfns(const struct request *request, int node)
 {
-	unsigned long floor = node_start_pfn(node), end = node_end_pfn(node);
+	unsigned long floor = node_start_pfn(node), end = node_end_pfn(node), nr = request->nr;
 
 	while (end >= floor + nr && !fatal_signal_pending(current)) {
 		unsigned long start = ALIGN_DOWN(end - nr, pageblock_nr_pages), bad;
 
 		if (start < floor || !start)
 			break;
-		bad = obstacle(start, nr, node);
+		bad = obstacle(start, nr, node) ?: crowded(request, start);
 		if (!bad && !alloc_contig_range(start, start + nr, MIGRATE_MOVABLE,
 						GFP_KERNEL | __GFP_NOWARN))
 			return start;
@@ -76,20 +98,28 @@ static unsigned long alloc_pfns(unsigned long nr, int node)
 #endif /* TDXHOST_HAVE_ALLOC_CONTIG_PAGES */
 
 /* The node's own memory first; a PAMT that is far away is better than none. */
-static unsigned long alloc_near(unsigned long nr, int node)
+static unsigned long alloc_near(const struct request *request, int node)
 {
 	unsigned long pfn = 0;
 	int other;
 
 	if (node != NUMA_NO_NODE && node_online(node))
-		pfn = alloc_pfns(nr, node);
+		pfn = alloc_pfns(request, node);
 	for_each_node_state(other, N_MEMORY) {
 		if (pfn || fatal_signal_pending(current))
 			break;
 		if (other != node)
-			pfn = alloc_pfns(nr, other);
+			pfn = alloc_pfns(request, other);
 	}
 	return pfn;
+}
+
+static bool any_crowded(const struct tdmr_memory *memory, const struct tdmr_limits *limits)
+{
+	const struct tdmr_region *last = &memory->regions[memory->nr_regions - 1];
+	u64 end = last->base + last->size;
+
+	return tdmr_crowded(memory, limits, 0, end) < end;
 }
 
 /**
@@ -97,14 +127,24 @@ static unsigned long alloc_near(unsigned long nr, int node)
  * @piece: filled
  * @bytes: how much, a multiple of the page size
  * @node: NUMA node to take it from, if it can be
+ * @memory: all memory that has to be laid out
+ * @limits: what the TDX module allows
+ *
+ * A GiB that has as many holes as a TDMR can have reserved areas is the last
+ * choice: PAMTs there are likely to be one hole too many.
  *
  * Context: task, may sleep.
  * Return: 0, -ENOMEM, or -EINTR when a fatal signal ended it.
  */
-int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node)
+int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node,
+		       const struct tdmr_memory *memory, const struct tdmr_limits *limits)
 {
-	unsigned long pfn = alloc_near(PFN_DOWN(bytes), node);
+	const struct request anywhere = { .nr = PFN_DOWN(bytes) };
+	const struct request good = { PFN_DOWN(bytes), memory, limits };
+	unsigned long pfn = alloc_near(&good, node);
 
+	if (!pfn && any_crowded(memory, limits))
+		pfn = alloc_near(&anywhere, node);
 	if (!pfn)
 		return fatal_signal_pending(current) ? -EINTR : -ENOMEM;
 	*piece = (struct tdmr_piece){ .base = PFN_PHYS(pfn), .size = bytes };

@@ -118,6 +118,8 @@ int tdmr_layout(struct tdmr *tdmrs, const struct tdmr_memory *memory,
 		const struct tdmr_limits *limits, struct tdmr_misfit *misfit);
 u64 tdmr_piece_bytes(const struct tdmr *tdmr, u32 nr_tdmrs, const struct tdmr_memory *memory,
 		     const struct tdmr_limits *limits);
+u64 tdmr_crowded(const struct tdmr_memory *memory, const struct tdmr_limits *limits, u64 start,
+		 u64 end);
 int tdmr_fit(struct tdmr *tdmrs, struct tdmr_piece *pieces, u32 nr_pieces,
 	     const struct tdmr_memory *memory, const struct tdmr_limits *limits,
 	     struct tdmr_misfit *misfit);

@@ -99,6 +99,28 @@ u64 tdmr_piece_bytes(const struct tdmr *tdmr, u32 nr_tdmrs, const struct tdmr_me
 	return tdmr_pamt_bytes(tdmr) + splits * TDMR_PAMTS * PAMT_ALIGN;
 }
 
+/**
+ * tdmr_crowded() - find a GiB that has no reserved area left for a PAMT
+ * @memory: as for tdmr_layout()
+ * @limits: what the TDX module allows
+ * @start: where a PAMT might begin
+ * @end: where it would end
+ *
+ * Context: any.
+ * Return: the base of the lowest such GiB that [start, end) touches, or @end.
+ */
+u64 tdmr_crowded(const struct tdmr_memory *memory, const struct tdmr_limits *limits, u64 start,
+		 u64 end)
+{
+	const struct tdmr_land land = { .cmrs = memory->cmrs, .nr_cmrs = memory->nr_cmrs };
+	u64 gib;
+
+	for (gib = ALIGN_DOWN(start, TDMR_ALIGN); gib < end; gib += TDMR_ALIGN)
+		if (tdmr_count_areas(&land, gib, gib + TDMR_ALIGN) >= tdmr_max_areas(limits))
+			return gib;
+	return end;
+}
+
 /* PAMTs of parts of a TDMR share its piece. */
 static void place_all(struct tdmr *tdmrs, u32 nr_tdmrs, struct tdmr_piece *pieces, u32 nr_pieces)
 {

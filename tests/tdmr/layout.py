@@ -138,6 +138,10 @@ class Layout:
             self._lib.tdmr_piece_bytes(self._tdmrs + index, self._count, self._memory, self._limits)
         )
 
+    def crowded(self, start: int, end: int) -> int:
+        """tdmr_crowded() for a PAMT at [start, end)."""
+        return int(self._lib.tdmr_crowded(self._memory, self._limits, start, end))
+
     def fit(self, bases: Sequence[int]) -> list[int]:
         """tdmr_fit() with pieces of tdmr_piece_bytes() from ``bases`` on; bytes used of each."""
         sizes = [self.piece_bytes(i) for i in range(self._count)]

@@ -8,7 +8,7 @@ an eighth of a GiB: convertible or not, RAM or not.
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from .layout import Library, Limits, Range, Region, TooManyReserved, TooManyTdmrs, misfit_of
@@ -274,3 +274,20 @@ def test_the_tdmr_that_would_have_to_be_split_is_named(library: Library) -> None
     misfit = caught.value
     assert (misfit.base, misfit.size) == (4 * GIB, 2 * GIB)
     assert (misfit.needed, misfit.limit) == (2, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(machine=small_machines(), max_reserved=st.integers(1, 6), data=st.data())
+def test_a_crowded_gib_is_one_that_any_more_holes_are_too_many_for(
+    library: Library, machine: Slots, max_reserved: int, data: st.DataObject
+) -> None:
+    cmrs, regions = machine
+    layout = library.layout(Limits(max_reserved=max_reserved))
+    assume(misfit_of(lambda: layout.lay_out(regions, cmrs)) is None)
+    start = data.draw(st.integers(0, regions[-1].end // PAGE - 1)) * PAGE
+    end = data.draw(st.integers(start // PAGE + 1, regions[-1].end // PAGE)) * PAGE
+
+    touched = range(start // GIB, -(-end // GIB))
+    counts = {gib: areas_needed(Range(gib * GIB, GIB), cmrs) for gib in touched}
+    crowded = [gib * GIB for gib in touched if counts[gib] >= max_reserved]
+    assert layout.crowded(start, end) == min(crowded, default=end)

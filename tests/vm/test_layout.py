@@ -70,6 +70,21 @@ def test_tdmrs_with_too_many_holes_are_split(boot: Boot) -> None:
     assert complaints == []
 
 
+def test_pamts_stay_out_of_a_gib_that_has_no_reserved_area_left(boot: Boot) -> None:
+    with boot("cmr-full") as host:
+        enabled = host.json("enable")
+        check_memory(host)
+        document = host.json("memory")
+        complaints = host.kernel_complaints()
+
+    assert enabled["module"]["status"] == "initialized"
+    low, full = told_tdmrs(document)
+    assert (full.base, len(full.reserved)) == (4 * GIB, MAX_RESERVED)
+    for tdmr in (low, full):
+        assert all(base < 2 * GIB for base, _ in (tdmr.pamt_1g, tdmr.pamt_2m, tdmr.pamt_4k))
+    assert complaints == []
+
+
 def test_a_gib_with_more_holes_than_reserved_areas_is_named(boot: Boot) -> None:
     with boot("cmr-crowded") as host:
         document = host.json("enable", status=FAILED)
