@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.hosts import Host, host
+from tests.vm.hosts import Host, Snapshots, host
 from vtdx.vm.errors import ControlRefused
 from vtdx.vm.session import Session
 
@@ -22,10 +22,11 @@ CPUS = range(4)
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def machine(tmp_path_factory: pytest.TempPathFactory, snapshots: Snapshots) -> Iterator[Host]:
     """A machine whose CPUs are enabled, so that metadata can be read."""
     extra = {"/opt/reader.py": READER}
-    with host(tmp_path_factory.mktemp("control"), extra=extra, seconds=600) as up:
+    folder = tmp_path_factory.mktemp("control")
+    with host(folder, extra=extra, seconds=600, snapshots=snapshots) as up:
         assert up.run("tdxhost", "cpu-enable").status == 0
         yield up
 

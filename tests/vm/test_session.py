@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vm.hosts import Host, host
+from tests.vm.hosts import Host, Snapshots, host
 from vtdx.vm.errors import BadAnswer, DeadlinePassed, SessionEnded
 from vtdx.vm.session import Session
 
@@ -28,9 +28,9 @@ sys.exit(7)
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def machine(tmp_path_factory: pytest.TempPathFactory, snapshots: Snapshots) -> Iterator[Host]:
     """A machine to run processes in."""
-    with host(tmp_path_factory.mktemp("session"), "spr-1s", driver=False) as up:
+    with host(tmp_path_factory.mktemp("session"), snapshots=snapshots) as up:
         yield up
 
 

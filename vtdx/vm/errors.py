@@ -35,6 +35,10 @@ class DeadlinePassed(VmError):
     """The overall deadline came before the command was done."""
 
 
+class SnapshotFailed(VmError):
+    """A machine could not be kept, or another one could not start from it."""
+
+
 class ControlRefused(VmError):
     """The plugin did not do what its control channel asked for; ``why`` is its answer."""
 

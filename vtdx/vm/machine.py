@@ -17,7 +17,8 @@ from typing import Any
 
 from vtdx.vm import build, image, kernels, qemu
 from vtdx.vm.control import Control
-from vtdx.vm.errors import MachineLost
+from vtdx.vm.errors import MachineLost, SnapshotFailed
+from vtdx.vm.monitor import Monitor
 from vtdx.vm.platform import Platform
 from vtdx.vm.port import Port
 from vtdx.vm.session import Session
@@ -66,30 +67,88 @@ class Spec:
     silence_seconds: float = 60
 
 
+# File in the folder of a snapshot, beside those with the memory.
+DEVICES = "devices"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A machine that was stopped, for others to start from; snapshot.py takes it.
+
+    ``carried`` is what its plugin has to tell theirs.
+    """
+
+    spec: Spec
+    folder: Path
+    parts: qemu.Parts
+    hello: dict[str, Any]
+    carried: str
+
+    def check_fits(self, spec: Spec) -> None:
+        """SnapshotFailed for a machine that could not have booted so."""
+        theirs, ours = _booted_as(spec), _booted_as(self.spec)
+        differing = [name for name in ours if ours[name] != theirs[name]]
+        if differing:
+            raise SnapshotFailed(
+                f"The snapshot is of another machine: {', '.join(differing)} not as asked for.",
+                "Faults, latencies, the seam library and where logs go may differ.",
+            )
+
+
+def _booted_as(spec: Spec) -> dict[str, Any]:
+    """What a boot makes its machine from."""
+    return {
+        "hardware": spec.platform.hardware,
+        "kernel": spec.kernel,
+        "driver": spec.driver,
+        "driver_args": tuple(spec.driver_args),
+        "append": spec.append,
+        "extra": dict(spec.extra),
+    }
+
+
 class Machine:
     """A context manager: the machine is up inside, and gone outside.
 
-    Raises MachineLost when it does not come up or goes away, DeadlinePassed
-    when it runs for more than ``timeout`` seconds, counted from the boot.
+    It boots, or goes on from ``start``. ``keep`` is a folder that its memory is
+    kept in, for snapshot(). Raises MachineLost when it does not come up or goes
+    away, DeadlinePassed when it runs for more than ``timeout`` seconds, counted
+    from the boot.
     """
 
-    def __init__(self, spec: Spec, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        timeout: float | None = None,
+        *,
+        start: Snapshot | None = None,
+        keep: Path | None = None,
+    ) -> None:
+        if start is not None:
+            start.check_fits(spec)
         self.spec = spec
         self.timeout = timeout
+        self._origin = start
+        self._keep = keep
         self.deadline: float | None = None
         self.hello: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._agent: Port | None = None
+        self._monitor: Monitor | None = None
+        self._parts: qemu.Parts | None = None
         self._session_numbers = itertools.count(1)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Machine:
         self._folder = tempfile.TemporaryDirectory(prefix="tdxhost-vm-")
         try:
-            parts = self._prepare(Path(self._folder.name))
+            self._parts = self._prepare(Path(self._folder.name))
             if self.timeout is not None:
                 self.deadline = time.monotonic() + self.timeout
-            self._boot(parts)
+            if self._origin is None:
+                self._boot(self._parts)
+            else:
+                self._go_on(self._parts, self._origin)
         except BaseException:
             self.close()
             raise
@@ -118,6 +177,18 @@ class Machine:
             return self.spec.console
         assert self._folder is not None
         return Path(self._folder.name) / "console"
+
+    @property
+    def parts(self) -> qemu.Parts:
+        """What the machine was started from."""
+        assert self._parts is not None
+        return self._parts
+
+    @property
+    def monitor(self) -> Monitor:
+        """QEMU's monitor."""
+        assert self._monitor is not None
+        return self._monitor
 
     @property
     def control(self) -> Control:
@@ -190,25 +261,35 @@ class Machine:
 
     def _prepare(self, folder: Path) -> qemu.Parts:
         spec = self.spec
-        kernel = kernels.find(spec.kernel)
-        driver = build.driver(kernel) if spec.driver else None
         vtdx = build.vtdx_folder()
         platform_file = folder / f"{spec.platform.name}.ini"
         platform_file.write_text(spec.platform.text, encoding="utf-8")
+        kernel, initramfs = self._find_kernel()
         return qemu.Parts(
-            kernel=kernel.image,
-            initramfs=image.initramfs(kernel, driver, spec.extra),
+            kernel=kernel,
+            initramfs=initramfs,
             plugin=vtdx / "vtdx.so",
             seam=spec.seam or vtdx / "libseam.so",
             platform_file=platform_file,
             control=folder / "control",
             console=self.console,
             log=spec.log,
+            memory=self._origin.folder if self._origin is not None else self._keep,
+            resumed=self._origin is not None,
         )
+
+    def _find_kernel(self) -> tuple[Path, Path]:
+        """Kernel and initramfs: what a snapshot booted, or built from this checkout."""
+        if self._origin is not None:
+            return self._origin.parts.kernel, self._origin.parts.initramfs
+        kernel = kernels.find(self.spec.kernel)
+        driver = build.driver(kernel) if self.spec.driver else None
+        return kernel.image, image.initramfs(kernel, driver, self.spec.extra)
 
     def _boot(self, parts: qemu.Parts) -> None:
         """Start, and once more if the kernel hangs: an emulator's fault, not the test's."""
         for attempt in (1, 2):
+            self._forget_memory()
             self._start(parts)
             try:
                 self._await_agent()
@@ -219,11 +300,30 @@ class Machine:
             else:
                 return
 
+    def _forget_memory(self) -> None:
+        """A boot finds its memory empty, the second one too."""
+        if self._keep is not None:
+            for file in self._keep.iterdir():
+                file.unlink()
+
+    def _go_on(self, parts: qemu.Parts, origin: Snapshot) -> None:
+        """Start from a snapshot; the agent in it waits for requests."""
+        self._start(parts)
+        self.monitor.read_devices(origin.folder / DEVICES)
+        self.control.restore(origin.carried)
+        self.monitor.resume()
+        self.hello = origin.hello
+
     def _start(self, parts: qemu.Parts) -> None:
-        ours, theirs = socket.socketpair()
+        agent, monitor = socket.socketpair(), socket.socketpair()
         arguments = [*self.spec.append.split(), *self._driver_arguments()]
         command = qemu.command(
-            qemu.find(), self.spec.platform, parts, " ".join(arguments), theirs.fileno()
+            qemu.find(),
+            self.spec.platform,
+            parts,
+            " ".join(arguments),
+            agent_fd=agent[1].fileno(),
+            monitor_fd=monitor[1].fileno(),
         )
         self.console.write_bytes(b"")
         assert self._folder is not None
@@ -233,11 +333,13 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[agent[1].fileno(), monitor[1].fileno()],
                 start_new_session=True,
             )
-        theirs.close()
-        self._agent = Port(ours, self._lost, self.deadline)
+        agent[1].close()
+        monitor[1].close()
+        self._agent = Port(agent[0], self._lost, self.deadline)
+        self._monitor = Monitor(monitor[0], self._lost)
 
     def _driver_arguments(self) -> list[str]:
         if not self.spec.driver:
@@ -266,6 +368,9 @@ class Machine:
         if self._agent is not None:
             self._agent.close()
             self._agent = None
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
         process, self._process = self._process, None
         if process is None:
             return

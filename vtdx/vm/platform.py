@@ -49,7 +49,8 @@ class Platform:
     """A virtual machine: what QEMU, the kernel's command line and the plugin need.
 
     ``nodes`` are sizes in bytes of the NUMA nodes, ``reserved`` the ranges that
-    firmware keeps out of System RAM, ``text`` the resolved file.
+    firmware keeps out of System RAM, ``text`` the resolved file, ``hardware`` what
+    of it no running machine can change.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Platform:
     reserved: tuple[Range, ...]
     cmrs: tuple[Range, ...]
     text: str
+    hardware: str
 
     @property
     def cpus(self) -> int:
@@ -126,6 +128,19 @@ def _derived_cmrs(nodes: tuple[int, ...]) -> list[Range]:
         if part.end > base:
             cmrs.append(Range(base, part.end - base))
     return sorted(cmrs, key=lambda cmr: cmr.base)
+
+
+class _Config(configparser.ConfigParser):
+    """Key files in GLib's sense."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            delimiters=("=",), comment_prefixes=("#",), interpolation=None, default_section="\0"
+        )
+
+    def optionxform(self, optionstr: str) -> str:
+        """Keys are what they are."""
+        return optionstr
 
 
 class _Reader:
@@ -211,10 +226,7 @@ def _inherited(path: Path, seen: tuple[Path, ...]) -> configparser.ConfigParser:
 
 
 def _parse(path: Path) -> configparser.ConfigParser:
-    config = configparser.ConfigParser(
-        delimiters=("=",), comment_prefixes=("#",), interpolation=None, default_section="\0"
-    )
-    config.optionxform = str  # type: ignore[assignment,method-assign]
+    config = _Config()
     try:
         config.read_string(path.read_text(encoding="utf-8"), source=str(path))
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
@@ -297,6 +309,7 @@ def _finish(reader: _Reader) -> Platform:
         reserved=reader.ranges("memory", "reserved"),
         cmrs=tuple(cmrs),
         text=_text(config),
+        hardware=_hardware(config),
     )
 
 
@@ -305,6 +318,15 @@ def _size(reader: _Reader, section: str, key: str) -> int:
         return parse_size(reader.text(section, key))
     except BadPlatform as error:
         raise reader.fail(section, key, error.message) from None
+
+
+def _hardware(config: configparser.ConfigParser) -> str:
+    """The resolved file without names, faults and latencies."""
+    hardware = _Config()
+    hardware.read_dict(config)
+    for section in ("platform", "faults", "latency"):
+        hardware.remove_section(section)
+    return _text(hardware)
 
 
 def _text(config: configparser.ConfigParser) -> str:

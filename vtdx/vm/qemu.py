@@ -25,7 +25,11 @@ class Qemu:
 
 @dataclass(frozen=True)
 class Parts:
-    """The files that a machine starts from."""
+    """The files that a machine starts from.
+
+    ``memory`` is a folder that keeps the machine's memory. ``resumed`` is a machine
+    that goes on with what is there, and changes none of it.
+    """
 
     kernel: Path
     initramfs: Path
@@ -35,6 +39,8 @@ class Parts:
     console: Path
     control: Path
     log: Path | None
+    memory: Path | None = None
+    resumed: bool = False
 
 
 def find() -> Qemu:
@@ -65,8 +71,10 @@ def _version(program: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def command(qemu: Qemu, platform: Platform, parts: Parts, append: str, agent_fd: int) -> list[str]:
-    """The whole command line; the agent's port is the socket ``agent_fd``."""
+def command(
+    qemu: Qemu, platform: Platform, parts: Parts, append: str, *, agent_fd: int, monitor_fd: int
+) -> list[str]:
+    """The whole command line; the agent's port and the monitor are sockets."""
     plugin = [_value(parts.plugin), f"platform={_value(parts.platform_file)}"]
     plugin.append(f"seam={_value(parts.seam)}")
     plugin.append(f"control={_value(parts.control)}")
@@ -77,12 +85,15 @@ def command(qemu: Qemu, platform: Platform, parts: Parts, append: str, agent_fd:
         *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
         *("-machine", "q35", "-accel", "tcg,thread=multi"),
         *_processor(platform),
-        *_memory(platform),
+        *_memory(platform, parts),
         *("-serial", f"file:{parts.console}"),
         *("-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent"),
+        *("-chardev", f"socket,id=monitor,fd={monitor_fd}"),
+        *("-object", "monitor-qmp,id=qmp,chardev=monitor"),
         *("-plugin", ",".join(plugin)),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
         *("-append", _kernel_arguments(platform, append)),
+        *(("-S", "-incoming", "defer") if parts.resumed else ()),
     ]
 
 
@@ -103,16 +114,23 @@ def _processor(platform: Platform) -> list[str]:
     return ["-cpu", model, "-smp", smp]
 
 
-def _memory(platform: Platform) -> list[str]:
+def _memory(platform: Platform, parts: Parts) -> list[str]:
     words = ["-m", f"{platform.memory_bytes >> 20}M"]
     each = platform.cpus // len(platform.nodes)
     for number, size in enumerate(platform.nodes):
         first = number * each
         last = platform.cpus - 1 if number + 1 == len(platform.nodes) else first + each - 1
-        words += ["-object", f"memory-backend-ram,id=ram{number},size={size}"]
+        words += ["-object", f"{_backend(parts, number)},id=ram{number},size={size}"]
         node = f"node,nodeid={number},memdev=ram{number}"
         words += ["-numa", f"{node},cpus={first}-{last}" if each else node]
     return words
+
+
+def _backend(parts: Parts, number: int) -> str:
+    if parts.memory is None:
+        return "memory-backend-ram"
+    file = _value(parts.memory / f"ram{number}")
+    return f"memory-backend-file,mem-path={file},share={'off' if parts.resumed else 'on'}"
 
 
 def _kernel_arguments(platform: Platform, append: str) -> str:
