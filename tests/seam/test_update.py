@@ -97,6 +97,21 @@ def test_handoff_data_says_its_version(library: Library) -> None:
     assert host.seamcall(RD, rdx=HANDOFF_DATA_HV)["r8"] == 3
 
 
+@pytest.mark.parametrize(("keep_handoff", "version"), [(True, 3), (False, 0)])
+def test_a_consumed_header_is_invalid_and_otherwise_stays_until_it_is_overwritten(
+    library: Library, keep_handoff: bool, version: int
+) -> None:
+    host = _ready(library, module_hv=4, min_update_hv=2)
+    assert host.status(SHUTDOWN, rcx=3) == OK
+    host.module.reload(keep_handoff=True)
+    host.lp_init_all()
+    assert host.status(UPDATE) == OK
+    host.module.reload(keep_handoff=keep_handoff)
+    host.lp_init_all()
+    assert host.seamcall(RD, rdx=HANDOFF_DATA_VALID)["r8"] == 0
+    assert host.seamcall(RD, rdx=HANDOFF_DATA_HV)["r8"] == version
+
+
 def test_without_handoff_data_config_stays_possible(library: Library) -> None:
     host = _ready(library)
     assert host.status(SHUTDOWN) == OK

@@ -40,6 +40,7 @@ static void start_over(struct seam *seam)
 	atomic_store(&seam->lps_done, 0);
 	atomic_store(&seam->packages_done, 0);
 	atomic_store(&seam->handoff_valid, false);
+	seam->handoff = (struct handoff){ 0 };
 	seam->tdmrs.count = 0;
 	seam->disabled_bytes = 0;
 	atomic_store(&seam->sys, SEAM_SYSINIT_PENDING);

@@ -53,13 +53,13 @@ static uint64_t get_handoff_data_valid(const struct seam *seam, uint32_t index)
 static uint64_t get_handoff_data_hv(const struct seam *seam, uint32_t index)
 {
 	(void)index;
-	return atomic_load(&seam->handoff_valid) ? seam->handoff.hv : 0;
+	return seam->handoff.hv;
 }
 
 static uint64_t get_handoff_data_size(const struct seam *seam, uint32_t index)
 {
 	(void)index;
-	return atomic_load(&seam->handoff_valid) ? seam->handoff.bytes : 0;
+	return seam->handoff.bytes;
 }
 
 static uint64_t get_tdx_features0(const struct seam *seam, uint32_t index)

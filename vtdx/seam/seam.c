@@ -272,7 +272,8 @@ void seam_reload(struct seam *seam, int keep_handoff)
 	seam->config = config;
 	seam->ops = ops;
 	seam->opaque = opaque;
-	seam->handoff = handoff;
+	if (keep_handoff)
+		seam->handoff = handoff;
 	seam->pseamldr_seeded = pseamldr_seeded;
 	atomic_store(&seam->handoff_valid, valid);
 }
