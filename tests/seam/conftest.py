@@ -8,12 +8,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from .binding import REPO, Library
+from .machine import INFO, RD, RDALL, Host
+from .model import ModelLibrary
+from .model_metadata import CPUID_CONFIG_AT, CPUID_CONFIG_BYTES, Unspecified
+from .model_pseamldr import INFO_BYTES as SEAMLDR_INFO_BYTES
+from .model_pseamldr import SEAMLDR_INFO
+from .model_reference import load
+from .model_steps import Calls
 
-# How long an example takes says more about the machine than about the library.
-settings.register_profile("seam", deadline=None)
+# How long an example takes says more about the machine than about the library; what is
+# tried is the same each time. Modules and fixtures that tests share keep no state that counts.
+settings.register_profile(
+    "seam", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile("seam")
 
 
@@ -38,3 +48,30 @@ def tdx_abi() -> Path:
     if shared is None:
         pytest.skip("no reference data: set TDXHOST_SHARED to the folder that has tdx-abi/")
     return shared / "tdx-abi"
+
+
+@pytest.fixture(scope="session")
+def model(library: Library, tdx_abi: Path) -> ModelLibrary:
+    """The model; what the reference leaves to the build is taken from the library."""
+    host = Host(library)
+    host.lp_init_all()
+    host.seamcall(INFO, rcx=0x1000, rdx=1024, r8=0x2000, r9=32)
+    info = host.machine.memory.read(0x1000 + CPUID_CONFIG_AT, CPUID_CONFIG_BYTES)
+    host.seamcall(SEAMLDR_INFO, rcx=0x3000)
+    unspecified = Unspecified(
+        element=lambda field: host.seamcall(RD, rdx=field)["r8"],
+        info_cpuid_config=info,
+        seamldr_info=host.machine.memory.read(0x3000, SEAMLDR_INFO_BYTES),
+    )
+    return ModelLibrary(load(tdx_abi), unspecified)
+
+
+@pytest.fixture(scope="session")
+def calls(model: ModelLibrary) -> Calls:
+    return Calls([field.id for field in model.reference.fields])
+
+
+@pytest.fixture(scope="session")
+def late_calls(model: ModelLibrary) -> Calls:
+    """For later modules, whose field table the reference does not have."""
+    return Calls([field.id for field in model.reference.fields], without=[RD, RDALL, INFO])

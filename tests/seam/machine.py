@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,10 @@ class Memory:
         self._pages: dict[int, bytearray] = {}
         self.writes: list[tuple[int, int]] = []
 
+    def pages(self) -> Iterator[tuple[int, bytearray]]:
+        """Number and contents of the pages that were written."""
+        return iter(self._pages.items())
+
     def read(self, pa: int, size: int) -> bytes:
         out = bytearray()
         while size:
@@ -101,7 +105,7 @@ class Memory:
             offset = (pa + done) % PAGE
             chunk = data[done : done + PAGE - offset]
             number = (pa + done) // PAGE
-            if number in self._pages or any(chunk):
+            if number in self._pages or chunk.count(0) < len(chunk):
                 page = self._pages.setdefault(number, bytearray(PAGE))
                 page[offset : offset + len(chunk)] = chunk
             done += len(chunk)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from .binding import DONE, FATAL, Library, Module
 from .machine import INIT, LP_INIT, TDMR_INIT, Machine, Regs, config
+from .model import ModelLibrary, ModelModule
 
 Line = dict[str, Any]
 
@@ -64,7 +65,9 @@ def contents(area: Line) -> bytes:
 class Replay:
     """One line: one sequence on a fresh platform."""
 
-    def __init__(self, library: Library, line: Line, platform: Line | None = None) -> None:
+    def __init__(
+        self, library: Library | ModelLibrary, line: Line, platform: Line | None = None
+    ) -> None:
         self._library = library
         self._line = line
         self._platform = platform or line["platform"]
@@ -84,7 +87,7 @@ class Replay:
             self._where = f"{self._line['id']} step {index} ({step.get('leaf')})"
             self._step(step)
 
-    def _create(self) -> Module:
+    def _create(self) -> Module | ModelModule:
         base, size = (number(value) for value in self._platform["seamrr"])
         packages = self.machine.packages
         settings = {

@@ -10,6 +10,7 @@ import pytest
 
 from .binding import DONE, Library
 from .machine import HEALTHY_CPUID, HEALTHY_MSRS, INIT, LP_INIT, Regs
+from .model import ModelLibrary
 from .replay import Line, Mismatch, Replay, lines, number
 
 # Registers of the calls whose outcomes are recorded for every flipped bit.
@@ -63,7 +64,9 @@ def _baseline_cpuid(platform: Line) -> dict[tuple[int, int | None], Regs]:
     }
 
 
-def _flip(library: Library, baseline: Line, line: Line, bit: int) -> tuple[int, dict[str, int]]:
+def _flip(
+    library: Library | ModelLibrary, baseline: Line, line: Line, bit: int
+) -> tuple[int, dict[str, int]]:
     replay = Replay(library, {**line, "steps": []}, baseline["platform"])
     replay.machine.cpuids = _baseline_cpuid(baseline["platform"])
     if line["kind"].endswith("lpinit"):
@@ -74,7 +77,7 @@ def _flip(library: Library, baseline: Line, line: Line, bit: int) -> tuple[int, 
     return replay.module.call(0, rax=INIT, **FLIP_INPUTS)
 
 
-def _flip_mismatches(library: Library, baseline: Line, line: Line) -> list[str]:
+def _flip_mismatches(library: Library | ModelLibrary, baseline: Line, line: Line) -> list[str]:
     wrong = []
     for outcome in line["outcomes"]:
         bits = number(outcome["bits"])
@@ -106,3 +109,17 @@ def test_the_healthy_machine_is_the_recorded_baseline(tdx_abi: Path) -> None:
     assert {**HEALTHY_MSRS, 0x982: HEALTHY_MSRS[0x982] | keyid_bits}.items() <= msrs.items()
     for key, regs in HEALTHY_CPUID.items():
         assert cpuid[key] == regs, key
+
+
+@pytest.mark.parametrize("name", ["config", "bringup", "rd", "order", "concurrent", "msr"])
+def test_the_model_answers_every_recorded_sequence_alike(
+    name: str, model: ModelLibrary, tdx_abi: Path
+) -> None:
+    for line in filter(_has_steps, lines(tdx_abi / "vectors" / f"{name}.jsonl.gz")):
+        Replay(model, line).run()
+
+
+def test_the_model_judges_every_flipped_bit_alike(model: ModelLibrary, tdx_abi: Path) -> None:
+    recorded = list(lines(tdx_abi / "vectors" / "msr.jsonl.gz"))
+    flips = [line for line in recorded if "outcomes" in line]
+    assert [text for line in flips for text in _flip_mismatches(model, recorded[0], line)] == []
