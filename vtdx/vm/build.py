@@ -88,7 +88,7 @@ def module(kernel: Kernel, folder: str, name: str, make_args: str = "") -> Path:
                 raise SetupFailed(f"{name}.ko does not build cleanly:\n{output.strip()}")
             shutil.copy(scratch / folder / f"{name}.ko", into)
 
-    key = cache.key_of_files(files, PROJECT, kernel.release, str(kernel.headers), make_args)
+    key = cache.key_of_files(files, PROJECT, name, kernel.release, str(kernel.headers), make_args)
     return cache.entry("module", key, make, f"building {name}.ko for {kernel.release}")
 
 
