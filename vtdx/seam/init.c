@@ -60,10 +60,12 @@ static uint64_t verify_encryption(struct call *call)
 	const struct seam *seam = call->seam;
 	const uint64_t *msr = seam->sampled.msr;
 
-	if (!seam_sample(call, MSR_TME_ACTIVATE) || !seam_sample(call, MSR_TME_CAPABILITY))
+	if (!seam_sample(call, MSR_TME_ACTIVATE))
 		return TDX_SUCCESS;
 	if (!(msr[MSR_TME_ACTIVATE] & TME_ACTIVATE_LOCK))
 		return incorrect_msr(MSR_TME_ACTIVATE);
+	if (!seam_sample(call, MSR_TME_CAPABILITY))
+		return TDX_SUCCESS;
 	if (!(msr[MSR_TME_CAPABILITY] & wanted_algorithms(seam)))
 		return incorrect_msr(MSR_TME_CAPABILITY);
 	if (!(TME_ALGORITHMS(msr[MSR_TME_ACTIVATE]) & wanted_algorithms(seam)))
