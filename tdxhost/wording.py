@@ -143,15 +143,17 @@ def _outside(outcome: Outcome, memory: Memory) -> str:
 def _too_many_tdmrs(outcome: Outcome, _: Memory) -> str:
     if not outcome.needed:
         return ""
+    if outcome.bytes:
+        in_use = count(outcome.limit, "TDMR")
+        return f"the TDMR {_place(outcome)} has too many holes for one, and all {in_use} are in use"
     there = f", and the TDX module has {outcome.limit}" if outcome.limit else ""
-    first = f"; none is left for {_place(outcome)}" if outcome.bytes else ""
-    return f"memory needs {count(outcome.needed, 'TDMR')}{there}{first}"
+    return f"memory needs {count(outcome.needed, 'TDMR')} at least{there}"
 
 
 def _too_many_reserved(outcome: Outcome, _: Memory) -> str:
     if not outcome.needed:
         return ""
-    where = f"the TDMR {_place(outcome)}" if outcome.bytes else "a TDMR"
+    where = f"memory at {_place(outcome)}" if outcome.bytes else "a TDMR"
     there = f", and a TDMR has {outcome.limit}" if outcome.limit else ""
     return f"{where} needs {count(outcome.needed, 'reserved area')}{there}"
 

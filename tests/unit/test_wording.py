@@ -33,7 +33,8 @@ TDMR = {"base_pa": 4 * GIB, "bytes": 2 * GIB}
         (
             Code.TOO_MANY_RESERVED,
             TDMR | {"needed": 20, "limit": 16},
-            "the TDMR 0x100000000-0x17fffffff (2.0 GiB) needs 20 reserved areas, and a TDMR has 16",
+            "memory at 0x100000000-0x17fffffff (2.0 GiB) needs 20 reserved areas, "
+            "and a TDMR has 16",
         ),
         (
             Code.TOO_MANY_RESERVED,
@@ -43,13 +44,13 @@ TDMR = {"base_pa": 4 * GIB, "bytes": 2 * GIB}
         (
             Code.TOO_MANY_TDMRS,
             {"needed": 70, "limit": 64},
-            "memory needs 70 TDMRs, and the TDX module has 64",
+            "memory needs 70 TDMRs at least, and the TDX module has 64",
         ),
         (
             Code.TOO_MANY_TDMRS,
             TDMR | {"needed": 65, "limit": 64},
-            "memory needs 65 TDMRs, and the TDX module has 64; "
-            "none is left for 0x100000000-0x17fffffff (2.0 GiB)",
+            "the TDMR 0x100000000-0x17fffffff (2.0 GiB) has too many holes for one, "
+            "and all 64 TDMRs are in use",
         ),
         (
             Code.NO_MEMORY,
