@@ -28,6 +28,16 @@
 #endif
 
 /*
+ * alloc_contig_range() wanted a migrate type and now wants flags, where the number of
+ * MIGRATE_MOVABLE asks for CMA's memory.
+ */
+#ifdef ACR_FLAGS_NONE
+#define TDXHOST_CONTIG_ORDINARY ACR_FLAGS_NONE
+#else
+#define TDXHOST_CONTIG_ORDINARY MIGRATE_MOVABLE
+#endif
+
+/*
  * lockdep_assert_cpus_held() is for modules in 7.3, and was not in 6.12. Before, what
  * is left of the contract is that callers may sleep.
  */

@@ -85,7 +85,7 @@ static unsigned long alloc_pfns(const struct request *request, int node)
 		if (start < floor || !start)
 			break;
 		bad = obstacle(start, nr, node) ?: crowded(request, start);
-		if (!bad && !alloc_contig_range(start, start + nr, MIGRATE_MOVABLE,
+		if (!bad && !alloc_contig_range(start, start + nr, TDXHOST_CONTIG_ORDINARY,
 						GFP_KERNEL | __GFP_NOWARN))
 			return start;
 		/* A range that is in use is not asked for again, and not in part. */
