@@ -27,8 +27,11 @@
 /* No caller's: the kernel's map of all memory begins here. */
 #define KERNEL 0xffff888000000000ull
 
-/* Nothing that the threads write names more of the struct than this. */
+/* No struct that is served is longer than this. */
 #define LARGEST_STRUCT 40
+
+/* Refused for the canaries in it, but written over where this size is read later. */
+#define WHOLE_PAGE ARENA_STRUCT_BYTES
 
 /* Nor more of the array, whichever of its numbers the driver takes for which. */
 #define LARGEST_ENTRY 64
@@ -52,7 +55,7 @@ static uint32_t next_random(uint32_t *state)
  * A number can be read half changed. So that what then comes out stays within the
  * bounds above, those beyond them differ from the others in their highest bytes alone.
  */
-static const uint32_t sizes[] = { 8, 16, 20, 24, 32, LARGEST_STRUCT, LARGEST_STRUCT };
+static const uint32_t sizes[] = { 8, 16, 24, 32, LARGEST_STRUCT, LARGEST_STRUCT, WHOLE_PAGE };
 static const uint32_t flags[] = { 0, 0, 0, 1 };
 static const uint64_t addresses[] = { ARENA_ARRAY, ARENA_ARRAY + ARENA_PAGE - 64, 0, KERNEL };
 static const uint32_t counts[] = { 0, 1, 10, MOST_ENTRIES, 1u << 31 };
