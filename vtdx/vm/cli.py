@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +19,15 @@ DEFAULT_PLATFORM = "spr-2s"
 EXIT_USAGE = 2
 EXIT_DEADLINE = 124
 EXIT_MACHINE = 125
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+# Where a bzImage says what it is (Linux Documentation/arch/x86/boot.rst).
+_BZIMAGE_MAGIC_AT = 0x202
+_BZIMAGE_MAGIC = b"HdrS"
+
+# As the terminal's driver keeps them.
+_MOST_CHARACTERS = (1 << 16) - 1
 
 _DESCRIPTION = """\
 Boot a virtual TDX host, run COMMAND in it as root with the driver loaded and
@@ -45,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--kernel", metavar="K", default=kernels.DEFAULT, help=f"{names}, or the path of a bzImage")
     add("--platform", metavar="P", default=DEFAULT_PLATFORM, help="a shipped platform or a file")
     add("--list", action="store_true", help="list the shipped platforms and exit")
-    add("--smp", metavar="N", type=int, help="CPUs, shared out over the platform's sockets")
+    add("--smp", metavar="N", type=_count, help="CPUs, shared out over the platform's sockets")
     add("--mem", metavar="SIZE", help="memory, shared out over the platform's nodes (8G)")
     add("--fault", metavar="SPEC", action="append", default=[], help="a fault; see vtdx/README.md")
     add("--seam", metavar="LIB", type=Path, help="another implementation of the seam ABI")
@@ -53,15 +64,50 @@ def parser() -> argparse.ArgumentParser:
     add("--console", metavar="FILE", type=Path, help="the kernel's console")
     add("--append", metavar="ARGS", default="", help="more words for the kernel's command line")
     add("--no-driver", action="store_true", help="do not load the driver")
-    add("--timeout", metavar="S", type=float, help="overall limit in seconds, from the boot on")
-    add("--terminal", metavar="COLSxLINES", help="give COMMAND a terminal of that size")
+    add("--timeout", metavar="S", type=_seconds, help="overall limit in seconds, from the boot on")
+    add(
+        "--terminal",
+        metavar="COLSxLINES",
+        type=_terminal,
+        help="give COMMAND a terminal of that size",
+    )
     add("command", nargs="*", metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run scripts/vm; the exit status."""
-    options = parser().parse_args(argv)
+    if sys.stdout is None:
+        # The caller closed it: scripts/vm -- COMMAND >&-
+        _discard_output()
+    try:
+        return _flushed(argv)
+    except BrokenPipeError:
+        _discard_output()
+        return EXIT_BROKEN_PIPE
+    except DeadlinePassed as error:
+        print(f"vm: {error}", file=sys.stderr)
+        return EXIT_DEADLINE
+    except VmError as error:
+        print(f"vm: {error}", file=sys.stderr)
+        return EXIT_MACHINE
+    except OSError as error:
+        _discard_output()
+        print(f"vm: unexpected error: {error}", file=sys.stderr)
+        return EXIT_MACHINE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _flushed(argv: list[str] | None) -> int:
+    """Do as told; output that can't be written shows here, not when Python exits."""
+    try:
+        return _dispatch(parser().parse_args(argv))
+    finally:
+        sys.stdout.flush()
+
+
+def _dispatch(options: argparse.Namespace) -> int:
     if options.list:
         _list_platforms()
         return 0
@@ -70,16 +116,16 @@ def main(argv: list[str] | None = None) -> int:
     # Leaving by an exception takes QEMU along, whatever asks us to leave.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
-    try:
-        return _run(options)
-    except DeadlinePassed as error:
-        print(f"vm: {error}", file=sys.stderr)
-        return EXIT_DEADLINE
-    except VmError as error:
-        print(f"vm: {error}", file=sys.stderr)
-        return EXIT_MACHINE
-    except KeyboardInterrupt:
-        return 130
+    return _run(options)
+
+
+def _discard_output() -> None:
+    """Replace standard output; what is still buffered is lost, and Python does not complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(nowhere, "w")
+    else:
+        os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _interrupt(*_: object) -> None:
@@ -96,8 +142,7 @@ def _run(options: argparse.Namespace) -> int:
     spec = _spec(options)
     with Machine(spec, options.timeout) as machine:
         _check_driver(machine)
-        terminal = _terminal(options.terminal)
-        return machine.run(options.command, terminal=terminal, output=_pass_on).status
+        return machine.run(options.command, terminal=options.terminal, output=_pass_on).status
 
 
 def _check_driver(machine: Machine) -> None:
@@ -113,16 +158,68 @@ def _pass_on(kind: str, data: bytes) -> None:
     stream.flush()
 
 
-def _terminal(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{platform.told(text)} is not a number of CPUs")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{platform.told(text)} is not a number of seconds")
+    return seconds
+
+
+def _terminal(text: str) -> tuple[int, int]:
     columns, _, lines = text.partition("x")
-    if not (columns.isdigit() and lines.isdigit()):
-        parser().error(f"--terminal {text}: write COLSxLINES, such as 80x24")
-    return int(columns), int(lines)
+    sizes = [int(word) if word.isascii() and word.isdigit() else 0 for word in (columns, lines)]
+    if not all(0 < size <= _MOST_CHARACTERS for size in sizes):
+        raise argparse.ArgumentTypeError(f"{platform.told(text)}: write COLSxLINES, such as 80x24")
+    return sizes[0], sizes[1]
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Files that the options name, before anything is built or booted."""
+    try:
+        _check_kernel(options.kernel)
+        _check_output("--log", options.log)
+        _check_output("--console", options.console)
+        if options.seam is not None and not options.seam.is_file():
+            parser().error(f"--seam {options.seam}: no such file")
+    except OSError as error:
+        parser().error(f"{platform.told(str(error.filename))}: {error.strerror}")
+
+
+def _check_kernel(name: str) -> None:
+    if name in kernels.releases():
+        return
+    if not Path(name).is_file():
+        known = ", ".join(kernels.releases())
+        parser().error(f"--kernel {platform.told(name)}: neither a file nor one of {known}")
+    with Path(name).open("rb") as file:
+        file.seek(_BZIMAGE_MAGIC_AT)
+        if file.read(len(_BZIMAGE_MAGIC)) != _BZIMAGE_MAGIC:
+            parser().error(f"--kernel {name}: is not a bzImage")
+
+
+def _check_output(option: str, path: Path | None) -> None:
+    """A file that is to be written can be, as far as that shows without touching it."""
+    if path is None:
+        return
+    if path.is_dir():
+        parser().error(f"{option} {path}: is a folder")
+    if not path.parent.is_dir():
+        parser().error(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        parser().error(f"{option} {path}: can't be written")
 
 
 def _spec(options: argparse.Namespace) -> Spec:
+    _check_files(options)
     try:
         memory_bytes = None if options.mem is None else platform.parse_size(options.mem)
         machine = platform.load(
@@ -133,8 +230,6 @@ def _spec(options: argparse.Namespace) -> Spec:
         )
     except VmError as error:
         parser().error(str(error))
-    if options.seam is not None and not options.seam.is_file():
-        parser().error(f"--seam {options.seam}: no such file")
     return Spec(
         platform=machine,
         kernel=options.kernel,

@@ -8,7 +8,9 @@ file that stands alone, with explicit CMRs and faults.
 from __future__ import annotations
 
 import configparser
+import errno
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,28 @@ _UNITS = {"K": _KIB, "M": _MIB, "G": _GIB, "T": 1024 * _GIB}
 _Q35_LOW_RAM_END = 0x80000000
 _Q35_ALL_LOW_LIMIT = 0xB0000000
 _HIGH_RAM_BASE = 4 * _GIB
+
+
+# A platform file is some hundred lines; what is larger is something else.
+_MOST_FILE_BYTES = 1 << 20
+_MOST_BASES = 16
+
+# Of a text that is wrong, as much as a message repeats.
+_MOST_TOLD = 60
+
+# What the plugin (plugin/platform.c) and QEMU's q35 and NUMA nodes go up to.
+_MOST_SOCKETS = 8
+_MOST_CPUS = 4096
+_MOST_NODES = 128
+_MOST_CMRS = 32
+_MOST_U64 = (1 << 64) - 1
+
+# Of 52 address bits KeyIDs take the upper ones; 46 are left on real machines.
+_MOST_MEMORY = 1 << 46
+
+# int() knows more kinds of digits than people mean.
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_KEY_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -83,25 +107,36 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.ini"))}
 
 
+def told(text: str) -> str:
+    """A text as a message repeats it: quoted, printable, not too long."""
+    return repr(text if len(text) <= _MOST_TOLD else text[:_MOST_TOLD] + "...")
+
+
+def _number(text: str) -> int | None:
+    """A decimal or 0x number of 64 bits and nothing else."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = int(text, 16 if text[:2].lower() == "0x" else 10)
+    return value if value <= _MOST_U64 else None
+
+
 def parse_size(text: str) -> int:
     """Bytes in ``text``: a number with an optional K, M, G or T behind it."""
-    word = text.strip().upper()
-    unit = _UNITS.get(word[-1:], 1)
-    digits = word[:-1] if unit != 1 else word
-    try:
-        value = int(digits, 0) * unit
-    except ValueError:
-        raise BadPlatform(f"{text!r} is not a size.", "Write bytes, or 512M, 4G.") from None
-    if value < 0:
-        raise BadPlatform(f"{text!r} is not a size.", "Sizes are not negative.")
-    return value
+    word = text.strip()
+    unit = _UNITS.get(word[-1:].upper(), 1)
+    number = _number(word[:-1] if unit != 1 else word)
+    if number is None or number * unit > _MOST_U64:
+        raise BadPlatform(f"{told(text)} is not a size.", "Write bytes, or 512M, 4G.")
+    return number * unit
 
 
 def parse_range(text: str) -> Range:
     """``BASE+SIZE``."""
     base, plus, size = text.partition("+")
     if not plus:
-        raise BadPlatform(f"{text!r} is not a range.", "Write BASE+SIZE, such as 0x100000+511M.")
+        raise BadPlatform(
+            f"{told(text)} is not a range.", "Write BASE+SIZE, such as 0x100000+511M."
+        )
     return Range(parse_size(base), parse_size(size))
 
 
@@ -159,14 +194,15 @@ class _Reader:
             raise self.fail(section, key, "is missing")
         return value
 
-    def number(self, section: str, key: str, least: int = 0) -> int:
+    def number(self, section: str, key: str, least: int = 0, most: int = _MOST_U64) -> int:
         value = self.text(section, key)
-        try:
-            number = int(value, 0)
-        except ValueError:
-            raise self.fail(section, key, f"{value!r} is not a number") from None
+        number = _number(value)
+        if number is None:
+            raise self.fail(section, key, f"{told(value)} is not a number")
         if number < least:
             raise self.fail(section, key, f"{number} is less than {least}")
+        if number > most:
+            raise self.fail(section, key, f"{number} is more than {most}")
         return number
 
     def ranges(self, section: str, key: str) -> tuple[Range, ...]:
@@ -180,7 +216,10 @@ class _Reader:
         """Keys of a section that are plain numbers, in their order."""
         if not self.config.has_section(section):
             return []
-        return sorted((key for key in self.config[section] if key.isdigit()), key=int)
+        for key in self.config[section]:
+            if not _KEY_NUMBER.fullmatch(key):
+                raise self.fail(section, told(key), "keys of this section are numbers")
+        return sorted(self.config[section], key=int)
 
 
 def load(
@@ -192,11 +231,14 @@ def load(
 ) -> Platform:
     """The platform ``which`` (a shipped name or a file), changed as asked."""
     path = shipped().get(which, Path(which))
-    if not path.is_file():
+    if not _exists(path):
         names = ", ".join(name for name in shipped() if not name.endswith("-base"))
-        raise BadPlatform(f"No platform {which!r}.", f"Name one of {names}, or a file.")
+        raise BadPlatform(f"No platform {told(which)}.", f"Name one of {names}, or a file.")
     config = _inherited(path, ())
-    reader = _Reader(path.stem, config)
+    reader = _Reader("".join(c if c.isprintable() else "?" for c in path.stem), config)
+    for section in ("platform", "cpu", "memory"):
+        if not config.has_section(section):
+            raise BadPlatform(f"Platform {reader.name}: section [{section}] is missing.")
     if cpus is not None:
         _set_cpus(reader, cpus)
     if memory_bytes is not None:
@@ -205,14 +247,26 @@ def load(
     return _finish(reader)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no name that a file could have
+        return False
+
+
 def _inherited(path: Path, seen: tuple[Path, ...]) -> configparser.ConfigParser:
-    if path in seen:
+    if path.resolve() in seen:
         raise BadPlatform(f"Platform {path.stem} is based on itself.")
+    if len(seen) == _MOST_BASES:
+        raise BadPlatform(f"Platform {path.stem}: more than {_MOST_BASES} bases in a row.")
     own = _parse(path)
     base = own.get("platform", "base", fallback=None)
     if base is None:
         return own
-    config = _inherited(shipped().get(base, path.parent / base), (*seen, path))
+    base_path = shipped().get(base, path.parent / base)
+    if not _exists(base_path):
+        raise BadPlatform(f"Platform {path.stem}: there is no base {told(base)}.")
+    config = _inherited(base_path, (*seen, path.resolve()))
     for section in own.sections():
         # A list of CMRs or nodes replaces the base's: half of each makes no machine.
         if section in ("cmr", "memory"):
@@ -227,11 +281,48 @@ def _inherited(path: Path, seen: tuple[Path, ...]) -> configparser.ConfigParser:
 
 def _parse(path: Path) -> configparser.ConfigParser:
     config = _Config()
+    where = f"Platform file {str(path)!r}"
     try:
-        config.read_string(path.read_text(encoding="utf-8"), source=str(path))
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        raise BadPlatform(f"Platform file {path}: {error}") from error
+        config.read_string(_text_of(path))
+    except OSError as error:
+        raise BadPlatform(f"{where}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadPlatform(f"{where}: is not UTF-8 text") from error
+    except configparser.Error as error:
+        raise BadPlatform(f"{where}: {_complaint(error)}") from error
+    for section in config.sections():
+        for key, value in config[section].items():
+            if not f"{section}{key}{value}".isprintable():
+                raise BadPlatform(
+                    f"{where}, [{told(section)}] {told(key)}: {told(value)} is not one line of text"
+                )
     return config
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file. Only of a file: reading a FIFO would wait, a device never end."""
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "is not a file")
+    with path.open("rb") as file:
+        data = file.read(_MOST_FILE_BYTES + 1)
+    if len(data) > _MOST_FILE_BYTES:
+        raise OSError(errno.EFBIG, "is too large for a platform file")
+    if b"\0" in data:
+        raise OSError(errno.EILSEQ, "is not text: there are NUL bytes in it")
+    return data.decode("utf-8")
+
+
+def _complaint(error: configparser.Error) -> str:
+    """What is wrong with a file, in one line."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} stands in no [section]"
+    if isinstance(error, configparser.ParsingError):
+        return f"line {error.errors[0][0]} is neither a [section] nor KEY = VALUE"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"line {error.lineno}: section [{told(error.section)}] is there already"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"line {error.lineno}: key {told(error.option)} is there already"
+    return " ".join(error.message.split())
 
 
 def _set_cpus(reader: _Reader, cpus: int) -> None:
@@ -264,53 +355,90 @@ def _set_memory(reader: _Reader, memory_bytes: int) -> None:
 def _add_faults(reader: _Reader, faults: tuple[str, ...]) -> None:
     if faults and not reader.config.has_section("faults"):
         reader.config.add_section("faults")
-    first = len(reader.numbered("faults")) + 1
+    first = max(map(int, reader.numbered("faults")), default=0) + 1
     for number, fault in enumerate(faults, first):
+        if not fault.isprintable():
+            raise BadPlatform(f"Fault {told(fault)} is not one line of text.")
         reader.config["faults"][str(number)] = fault
 
 
 def _node_keys(reader: _Reader) -> list[str]:
     keys = [key for key in reader.config["memory"] if key.startswith("node")]
     wanted = [f"node{number}" for number in range(len(keys))]
-    if not keys or sorted(keys) != sorted(wanted):
-        raise reader.fail("memory", "node0", "nodes are numbered from 0 without a gap")
+    if not keys or len(keys) > _MOST_NODES or sorted(keys) != sorted(wanted):
+        raise reader.fail(
+            "memory", "node0", f"nodes are numbered from 0 without a gap, at most {_MOST_NODES}"
+        )
     return wanted
 
 
 def _finish(reader: _Reader) -> Platform:
     config = reader.config
-    for section in ("platform", "cpu", "memory"):
-        if not config.has_section(section):
-            raise BadPlatform(f"Platform {reader.name}: section [{section}] is missing.")
-    nodes = tuple(_size(reader, "memory", key) for key in _node_keys(reader))
-    if config.has_section("cmr"):
-        ranges = [reader.ranges("cmr", key) for key in reader.numbered("cmr")]
-        cmrs = [part for parts in ranges for part in parts]
-    else:
-        cmrs = _derived_cmrs(nodes)
+    nodes = _nodes(reader)
+    cmrs = _cmrs(reader, nodes)
     config.remove_section("cmr")
     config["cmr"] = {str(number): str(cmr) for number, cmr in enumerate(cmrs)}
     for number, size in enumerate(nodes):
         config["memory"][f"node{number}"] = str(size)
-    seam_range = reader.ranges("seam", "range")
-    if seam_range:
-        config["seam"]["range"] = str(seam_range[0])
+    if config.has_option("seam", "range"):
+        config["seam"]["range"] = str(_one_range(reader, "seam", "range"))
     config["platform"]["name"] = reader.name
+    sockets, cores, threads = _topology(reader)
     return Platform(
         name=reader.name,
         summary=config.get("platform", "summary", fallback=""),
-        family=reader.number("cpu", "family"),
-        model=reader.number("cpu", "model"),
-        stepping=reader.number("cpu", "stepping"),
-        sockets=reader.number("cpu", "sockets", 1),
-        cores=reader.number("cpu", "cores", 1),
-        threads=reader.number("cpu", "threads", 1),
+        # CPUID leaf 1 has room for these (SDM vol. 2, CPUID).
+        family=reader.number("cpu", "family", most=0xF + 0xFF),
+        model=reader.number("cpu", "model", most=0xFF),
+        stepping=reader.number("cpu", "stepping", most=0xF),
+        sockets=sockets,
+        cores=cores,
+        threads=threads,
         nodes=nodes,
         reserved=reader.ranges("memory", "reserved"),
         cmrs=tuple(cmrs),
         text=_text(config),
         hardware=_hardware(config),
     )
+
+
+def _topology(reader: _Reader) -> tuple[int, int, int]:
+    """Sockets, cores of a socket, threads of a core."""
+    sockets = reader.number("cpu", "sockets", 1, _MOST_SOCKETS)
+    cores = reader.number("cpu", "cores", 1, _MOST_CPUS)
+    threads = reader.number("cpu", "threads", 1, _MOST_CPUS)
+    if sockets * cores * threads > _MOST_CPUS:
+        raise reader.fail("cpu", "cores", f"makes more than {_MOST_CPUS} CPUs")
+    return sockets, cores, threads
+
+
+def _nodes(reader: _Reader) -> tuple[int, ...]:
+    """Sizes of the NUMA nodes."""
+    keys = _node_keys(reader)
+    nodes = tuple(_size(reader, "memory", key) for key in keys)
+    for key, size in zip(keys, nodes, strict=True):
+        if not size or size % _MIB:
+            raise reader.fail("memory", key, f"{size} bytes are not a number of MiB")
+    if sum(nodes) > _MOST_MEMORY:
+        raise reader.fail("memory", keys[-1], f"makes more than {_MOST_MEMORY >> 40} TiB")
+    return nodes
+
+
+def _cmrs(reader: _Reader, nodes: tuple[int, ...]) -> list[Range]:
+    """The CMRs, in table order."""
+    if not reader.config.has_section("cmr"):
+        return _derived_cmrs(nodes)
+    cmrs = [_one_range(reader, "cmr", key) for key in reader.numbered("cmr")]
+    if len(cmrs) > _MOST_CMRS:
+        raise reader.fail("cmr", str(_MOST_CMRS), f"there is room for {_MOST_CMRS} alone")
+    return cmrs
+
+
+def _one_range(reader: _Reader, section: str, key: str) -> Range:
+    ranges = reader.ranges(section, key)
+    if len(ranges) != 1:
+        raise reader.fail(section, key, f"{told(reader.text(section, key))} is not one range")
+    return ranges[0]
 
 
 def _size(reader: _Reader, section: str, key: str) -> int:
