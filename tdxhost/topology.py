@@ -11,6 +11,10 @@ from tdxhost.errors import BadData, CpuUnavailable, Usage
 
 #: Largest NR_CPUS of an x86 kernel (CONFIG_MAXSMP).
 NR_CPUS = 8192
+#: More than any CPU number has, few enough to be told.
+MOST_DIGITS = 20
+#: Of a text that can't be read, the characters that a message repeats.
+MOST_TOLD = 60
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
@@ -19,7 +23,7 @@ def parse_cpu_list(text: str) -> frozenset[int]:
     for part in text.strip().split(","):
         first, dash, last = part.strip().partition("-")
         if not _is_number(first) or (dash and not _is_number(last)):
-            raise ValueError(f"'{part.strip()}' is neither a CPU nor a range of CPUs")
+            raise ValueError(f"{_told(part.strip())} is neither a CPU nor a range of CPUs")
         low, high = int(first), int(last) if dash else int(first)
         if high < low:
             raise ValueError(f"the range {low}-{high} runs backwards")
@@ -30,7 +34,12 @@ def parse_cpu_list(text: str) -> frozenset[int]:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+
+
+def _told(text: str) -> str:
+    """A text as a message repeats it: quoted, printable, not too long."""
+    return repr(text if len(text) <= MOST_TOLD else f"{text[:MOST_TOLD]}...")
 
 
 def format_cpu_list(cpus: Iterable[int]) -> str:
@@ -127,4 +136,4 @@ def cpus_or_usage(text: str) -> frozenset[int]:
     try:
         return parse_cpu_list(text)
     except ValueError as error:
-        raise Usage(f"CPU list '{text}': {error}", "Write it like 0-3,8.") from error
+        raise Usage(f"CPU list {_told(text)}: {error}", "Write it like 0-3,8.") from error
