@@ -292,7 +292,8 @@ def hello() -> dict[str, Any]:
 
 def main(path: str) -> None:
     """Serve the host until it goes away."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A handler, and not SIG_IGN, which the commands would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
     port = Port(path)
     port.send_json("H", hello())
     Server(port).serve()
