@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.vm.hosts import Boot, BroughtUp, Host
 from tests.vm.witness import Tdmr
 from vtdx.vm import platform
@@ -119,7 +121,6 @@ def test_memory_with_holes_and_several_cmrs_comes_up(boot: Boot) -> None:
 
 GIB = 1 << 30
 
-# Of 2 GiB, [1 MiB, 512 MiB), [768 MiB, 1 GiB) and [1.25 GiB, 2 GiB) are convertible.
 HOLES = """
 [platform]
 summary = firmware made only part of memory convertible
@@ -127,11 +128,13 @@ base = spr-1s
 [memory]
 node0 = 2G
 [cmr]
-0 = 0x100000+511M
-1 = 0x30000000+256M
-2 = 0x50000000+768M
 """
-NOT_CONVERTIBLE = [(512 * MIB, 256 * MIB), (GIB, 256 * MIB)]
+#: CMRs of a platform with 2 GiB, and what of its memory is in none.
+BELOW = (
+    "0 = 0x100000+511M\n1 = 0x30000000+256M\n2 = 0x50000000+768M\n",
+    [(512 * MIB, 256 * MIB), (GIB, 256 * MIB)],
+)
+ABOVE = ("0 = 0x100000+1279M\n", [(1280 * MIB, 768 * MIB)])
 
 
 def without(parts: Ranges, holes: Ranges) -> Ranges:
@@ -144,7 +147,7 @@ def without(parts: Ranges, holes: Ranges) -> Ranges:
     return sorted(parts)
 
 
-def check_refused(host: Host) -> None:
+def check_refused(host: Host, holes: Ranges) -> None:
     """RAM outside CMRs stops enable, which names it whole and says how to leave it out."""
     plain = host.run("tdxhost", "enable")
     assert plain.status == 1
@@ -154,39 +157,49 @@ def check_refused(host: Host) -> None:
     ram = system_ram(host)
     told = re.findall(r"(0x[0-9a-f]+)-(0x[0-9a-f]+)", message)
     named = [(int(first, 16), int(last, 16) + 1 - int(first, 16)) for first, last in told]
-    assert merged(named) == without(ram, without(ram, NOT_CONVERTIBLE))
+    assert merged(named) == without(ram, without(ram, holes))
     assert advice[-1].endswith("sudo tdxhost enable --retry --skip-non-cmr")
     for base, _ in named:
         assert f"{base:#x}" in host.run("dmesg").stdout
     assert host.witness().of("TDH.SYS.CONFIG") == []
 
 
-def check_left_out(host: Host) -> None:
+def check_left_out(host: Host, holes: Ranges) -> None:
     """TDX has what is convertible and no byte more, and every command says what it has not."""
     ram, witness = system_ram(host), host.witness()
     memory, state = host.json("memory"), host.json("status")
-    outside = without(ram, without(ram, NOT_CONVERTIBLE))
+    outside = without(ram, without(ram, holes))
     assert merged(ranges(memory["outside_cmrs"])) == outside
     assert memory["outside_cmrs"] == state["outside_cmrs"]
     assert memory["outside_cmrs_bytes"] == sum(size for _, size in outside)
-    assert merged(ranges(memory["tdx_memory"])) == without(ram, NOT_CONVERTIBLE)
+    assert merged(ranges(memory["tdx_memory"])) == without(ram, holes)
     for tdmr in witness.tdmrs():
         areas = [(tdmr.base + offset, size) for offset, size in tdmr.reserved]
         usable = without([(tdmr.base, tdmr.size)], areas)
-        assert without(usable, NOT_CONVERTIBLE) == merged(usable)
+        assert without(usable, holes) == merged(usable)
     for command in ("status", "memory"):
         said = " ".join(host.run("tdxhost", command).stdout.split())
-        assert "stays with the kernel and can't be given to a TD: 0x20000000-0x2fffffff" in said
+        assert f"stays with the kernel and can't be given to a TD: {outside[0][0]:#x}-" in said
 
 
-def test_ram_outside_cmrs_stops_enable_and_can_be_left_out(boot: Boot, tmp_path: Path) -> None:
-    holes = tmp_path / "holes.ini"
-    holes.write_text(HOLES)
-    with boot(str(holes)) as host:
-        check_refused(host)
+# The driver takes memory for PAMTs from the top, and does not look whether a CMR holds it.
+OUTSIDE_PAMTS = pytest.mark.xfail(reason="kmod/pamt.c puts PAMTs outside CMRs", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("cmrs", "holes"),
+    [pytest.param(*BELOW, id="below"), pytest.param(*ABOVE, id="above", marks=OUTSIDE_PAMTS)],
+)
+def test_ram_outside_cmrs_stops_enable_and_can_be_left_out(
+    boot: Boot, tmp_path: Path, cmrs: str, holes: Ranges
+) -> None:
+    partial = tmp_path / "partial.ini"
+    partial.write_text(HOLES + cmrs)
+    with boot(str(partial)) as host:
+        check_refused(host, holes)
         done = host.run("tdxhost", "enable", "--retry", "--skip-non-cmr")
-        assert done.status == 0, done
+        assert done.status == 0, done.stderr
         assert done.stderr == ""
         assert "can't be given to a TD" in " ".join(done.stdout.split())
-        check_left_out(host)
+        check_left_out(host, holes)
         assert host.kernel_complaints() == []
