@@ -29,14 +29,12 @@ MSR, CPU, BOOTED, WRITTEN = 0x1A0, 2, 0x850089, 0x850088
 WRITE_MSR = f"""
 modprobe msr
 python3 - <<END
-import os
 fd = os.open("/dev/cpu/{CPU}/msr", os.O_WRONLY)
 os.pwrite(fd, ({WRITTEN}).to_bytes(8, "little"), {MSR})
 END
 """
 READ_MSR = f"""
 python3 - <<END
-import os
 for cpu in range(4):
     fd = os.open(f"/dev/cpu/{{cpu}}/msr", os.O_RDONLY)
     print(int.from_bytes(os.pread(fd, 8, {MSR}), "little"))
@@ -185,11 +183,19 @@ def test_a_called_module_stands_in_the_way_of_a_snapshot(kept: Kept, tmp_path: P
             stop(machine)
 
 
+def test_no_file_but_a_small_one_has_a_name(kept: Kept) -> None:
+    """What a killed process leaves behind must not fill the disk."""
+    assert list(kept.snap.devices.parent.iterdir()) == [kept.snap.devices]
+    assert kept.snap.devices.stat().st_size < 4 << 20
+    assert all(file.stat().st_nlink == 0 for file in kept.snap.parts.memory)
+
+
 def test_a_machine_outlives_the_files_it_started_from() -> None:
     with ExitStack() as stack:
         with snapshot(Spec(platform.load("spr-1s"), driver=False), timeout=MACHINE_SECONDS) as snap:
             machine = stack.enter_context(Machine(snap.spec, MACHINE_SECONDS, start=snap))
-        assert not snap.folder.exists()
+        assert not snap.devices.parent.exists()
+        assert not any(file.exists() for file in snap.parts.memory)
         assert machine.run(["sha256sum", "/usr/bin/python3"]).status == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import socket
 import subprocess
 import tempfile
@@ -67,19 +68,16 @@ class Spec:
     silence_seconds: float = 60
 
 
-# File in the folder of a snapshot, beside those with the memory.
-DEVICES = "devices"
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """A machine that was stopped, for others to start from; snapshot.py takes it.
 
-    ``carried`` is what its plugin has to tell theirs.
+    ``devices`` is a file with all but its memory, ``carried`` what its plugin has
+    to tell theirs.
     """
 
     spec: Spec
-    folder: Path
+    devices: Path
     parts: qemu.Parts
     hello: dict[str, Any]
     carried: str
@@ -110,8 +108,8 @@ def _booted_as(spec: Spec) -> dict[str, Any]:
 class Machine:
     """A context manager: the machine is up inside, and gone outside.
 
-    It boots, or goes on from ``start``. ``keep`` is a folder that its memory is
-    kept in, for snapshot(). Raises MachineLost when it does not come up or goes
+    It boots, or goes on from ``start``. ``keep`` are files that its memory
+    is kept in, for snapshot(). Raises MachineLost when it does not come up or goes
     away, DeadlinePassed when it runs for more than ``timeout`` seconds, counted
     from the boot.
     """
@@ -122,7 +120,7 @@ class Machine:
         timeout: float | None = None,
         *,
         start: Snapshot | None = None,
-        keep: Path | None = None,
+        keep: tuple[Path, ...] = (),
     ) -> None:
         if start is not None:
             start.check_fits(spec)
@@ -274,7 +272,7 @@ class Machine:
             control=folder / "control",
             console=self.console,
             log=spec.log,
-            memory=self._origin.folder if self._origin is not None else self._keep,
+            memory=self._origin.parts.memory if self._origin is not None else self._keep,
             resumed=self._origin is not None,
         )
 
@@ -302,14 +300,13 @@ class Machine:
 
     def _forget_memory(self) -> None:
         """A boot finds its memory empty, the second one too."""
-        if self._keep is not None:
-            for file in self._keep.iterdir():
-                file.unlink()
+        for file in self._keep:
+            os.truncate(file, 0)
 
     def _go_on(self, parts: qemu.Parts, origin: Snapshot) -> None:
         """Start from a snapshot; the agent in it waits for requests."""
         self._start(parts)
-        self.monitor.read_devices(origin.folder / DEVICES)
+        self.monitor.read_devices(origin.devices)
         self.control.restore(origin.carried)
         self.monitor.resume()
         self.hello = origin.hello

@@ -27,8 +27,8 @@ class Qemu:
 class Parts:
     """The files that a machine starts from.
 
-    ``memory`` is a folder that keeps the machine's memory. ``resumed`` is a machine
-    that goes on with what is there, and changes none of it.
+    ``memory`` are files that keep the machine's memory, one for each node.
+    ``resumed`` is a machine that goes on with what is there, and changes none of it.
     """
 
     kernel: Path
@@ -39,7 +39,7 @@ class Parts:
     console: Path
     control: Path
     log: Path | None
-    memory: Path | None = None
+    memory: tuple[Path, ...] = ()
     resumed: bool = False
 
 
@@ -127,9 +127,9 @@ def _memory(platform: Platform, parts: Parts) -> list[str]:
 
 
 def _backend(parts: Parts, number: int) -> str:
-    if parts.memory is None:
+    if not parts.memory:
         return "memory-backend-ram"
-    file = _value(parts.memory / f"ram{number}")
+    file = _value(parts.memory[number])
     return f"memory-backend-file,mem-path={file},share={'off' if parts.resumed else 'on'}"
 
 

@@ -8,14 +8,15 @@ new QEMU with a new plugin, so that its platform file may have other faults.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vtdx.vm.errors import ControlRefused, SnapshotFailed
-from vtdx.vm.machine import DEVICES, Machine, Snapshot, Spec
+from vtdx.vm.machine import Machine, Snapshot, Spec
 
 # A CPU may be in the middle of an instruction that vtdx answers: not for long.
 _TRIES = 20
@@ -35,15 +36,26 @@ def snapshot(
     SnapshotFailed when ``prepare`` left VMX on or called the TDX module. The files
     are gone at the end; machines that started from them run on.
     """
-    with tempfile.TemporaryDirectory(prefix="tdxhost-snapshot-") as name:
-        folder = Path(name)
-        with Machine(spec, timeout, keep=folder) as machine:
+    with (
+        tempfile.TemporaryDirectory(prefix="tdxhost-snapshot-") as name,
+        _memory_files(len(spec.platform.nodes)) as memory,
+    ):
+        devices = Path(name) / "devices"
+        with Machine(spec, timeout, keep=memory) as machine:
             if prepare is not None:
                 prepare(machine)
             carried = stop(machine)
-            machine.monitor.write_devices(folder / DEVICES)
-            taken = Snapshot(spec, folder, machine.parts, machine.hello, carried)
+            machine.monitor.write_devices(devices)
+            taken = Snapshot(spec, devices, machine.parts, machine.hello, carried)
         yield taken
+
+
+@contextmanager
+def _memory_files(count: int) -> Iterator[tuple[Path, ...]]:
+    """Files without a name: half a gigabyte is not left behind, however this process ends."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
+        yield tuple(Path(f"/proc/{os.getpid()}/fd/{file.fileno()}") for file in files)
 
 
 def stop(machine: Machine) -> str:
