@@ -18,29 +18,17 @@
 /* What is asked for. */
 struct request {
 	unsigned long nr;
-	/* NULL where crowded GiB will do too. */
 	const struct tdmr_memory *memory;
 	const struct tdmr_limits *limits;
+	/* Whether GiB will do that have no reserved area left. */
+	bool crowded_too;
 };
 
-#ifdef TDXHOST_HAVE_ALLOC_CONTIG_PAGES
-
-/* Crowded or not: nobody can tell alloc_contig_pages() which memory to take. */
-static unsigned long alloc_pfns(const struct request *request, int node)
-{
-	nodemask_t nodes = nodemask_of_node(node);
-	struct page *page;
-
-	page = alloc_contig_pages(request->nr, GFP_KERNEL | __GFP_NOWARN, node, &nodes);
-	return page ? page_to_pfn(page) : 0;
-}
-
-#else
-
 /*
- * Without alloc_contig_pages() the range to ask for has to be found here: all of
- * it online, in one zone that GFP_KERNEL may use, and nothing reserved in it.
- * Returns the end of what is in the way, or 0 for nothing.
+ * alloc_contig_pages() can't be told which memory to take, so the range to ask for
+ * is found here: all of it online, in one zone that GFP_KERNEL may use, and nothing
+ * reserved in it. Returns where a range has to end instead, or 0 when it can be
+ * where it is.
  */
 static unsigned long obstacle(unsigned long start, unsigned long nr, int node)
 {
@@ -59,16 +47,43 @@ static unsigned long obstacle(unsigned long start, unsigned long nr, int node)
 	return 0;
 }
 
-/* Where a range has to end instead, or 0 when it can be where it is. */
+/* A range that begins at 0 is in the way too; 0 says that nothing is. */
+static unsigned long end_instead(u64 pa)
+{
+	return max(PFN_DOWN(pa), 1UL);
+}
+
+/* PAMTs have to be in convertible memory, and not all RAM may be. Returns as obstacle(). */
+static unsigned long outside_cmrs(const struct request *request, unsigned long start)
+{
+	const struct tdmr_memory *memory = request->memory;
+	u64 end = PFN_PHYS(start + request->nr);
+	struct tdmr_range outside;
+
+	if (!tdmr_next_outside(memory->cmrs, memory->nr_cmrs, PFN_PHYS(start), end, &outside))
+		return 0;
+	return end_instead(outside.base);
+}
+
+/* Returns as obstacle(). */
 static unsigned long crowded(const struct request *request, unsigned long start)
 {
 	u64 end = PFN_PHYS(start + request->nr), gib;
 
-	if (!request->memory)
+	if (request->crowded_too)
 		return 0;
 	gib = tdmr_crowded(request->memory, request->limits, PFN_PHYS(start), end);
-	/* The first GiB begins at 0, which would say that nothing is in the way. */
-	return gib == end ? 0 : max(PFN_DOWN(gib), 1UL);
+	return gib == end ? 0 : end_instead(gib);
+}
+
+/* Cheapest first. Returns as obstacle(). */
+static unsigned long in_the_way(const struct request *request, unsigned long start, int node)
+{
+	unsigned long bad = outside_cmrs(request, start);
+
+	if (!bad)
+		bad = crowded(request, start);
+	return bad ? bad : obstacle(start, request->nr, node);
 }
 
 /*
@@ -84,7 +99,7 @@ static unsigned long alloc_pfns(const struct request *request, int node)
 
 		if (start < floor || !start)
 			break;
-		bad = obstacle(start, nr, node) ?: crowded(request, start);
+		bad = in_the_way(request, start, node);
 		if (!bad && !alloc_contig_range(start, start + nr, TDXHOST_CONTIG_ORDINARY,
 						GFP_KERNEL | __GFP_NOWARN))
 			return start;
@@ -94,8 +109,6 @@ static unsigned long alloc_pfns(const struct request *request, int node)
 	}
 	return 0;
 }
-
-#endif /* TDXHOST_HAVE_ALLOC_CONTIG_PAGES */
 
 /* The node's own memory first; a PAMT that is far away is better than none. */
 static unsigned long alloc_near(const struct request *request, int node)
@@ -139,12 +152,13 @@ static bool any_crowded(const struct tdmr_memory *memory, const struct tdmr_limi
 int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node,
 		       const struct tdmr_memory *memory, const struct tdmr_limits *limits)
 {
-	const struct request anywhere = { .nr = PFN_DOWN(bytes) };
-	const struct request good = { PFN_DOWN(bytes), memory, limits };
-	unsigned long pfn = alloc_near(&good, node);
+	struct request request = { PFN_DOWN(bytes), memory, limits };
+	unsigned long pfn = alloc_near(&request, node);
 
-	if (!pfn && any_crowded(memory, limits))
-		pfn = alloc_near(&anywhere, node);
+	if (!pfn && any_crowded(memory, limits)) {
+		request.crowded_too = true;
+		pfn = alloc_near(&request, node);
+	}
 	if (!pfn)
 		return fatal_signal_pending(current) ? -EINTR : -ENOMEM;
 	*piece = (struct tdmr_piece){ .base = PFN_PHYS(pfn), .size = bytes };

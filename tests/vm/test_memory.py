@@ -182,13 +182,9 @@ def check_left_out(host: Host, holes: Ranges) -> None:
         assert f"stays with the kernel and can't be given to a TD: {outside[0][0]:#x}-" in said
 
 
-# The driver takes memory for PAMTs from the top, and does not look whether a CMR holds it.
-OUTSIDE_PAMTS = pytest.mark.xfail(reason="kmod/pamt.c puts PAMTs outside CMRs", strict=True)
-
-
 @pytest.mark.parametrize(
     ("cmrs", "holes"),
-    [pytest.param(*BELOW, id="below"), pytest.param(*ABOVE, id="above", marks=OUTSIDE_PAMTS)],
+    [pytest.param(*BELOW, id="below"), pytest.param(*ABOVE, id="above")],
 )
 def test_ram_outside_cmrs_stops_enable_and_can_be_left_out(
     boot: Boot, tmp_path: Path, cmrs: str, holes: Ranges
