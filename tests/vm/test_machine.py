@@ -109,12 +109,30 @@ def test_the_deadline_ends_the_machine() -> None:
     assert done.returncode == 124
 
 
-def test_a_machine_that_can_t_start_is_125() -> None:
-    done = vm("--kernel", "/dev/null", "--", "true", options=("--no-driver",))
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--seam", __file__), b"test_machine.py"),
+        (("--fault", "TDH.SYS.NOTHING vmfail"), b"[faults] 1: 'TDH.SYS.NOTHING'"),
+    ],
+)
+def test_a_machine_that_can_t_start_is_125(options: tuple[str, str], words: bytes) -> None:
+    done = vm("--", "true", options=("--no-driver", *options))
 
     assert done.returncode == 125
-    assert b"/dev/null" in done.stderr
+    assert words in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_a_kernel_that_qemu_can_t_load_is_125(tmp_path: Path) -> None:
+    """It looks like one, of a time before there were initial RAM disks."""
+    path = tmp_path / "bzImage"
+    path.write_bytes(bytes(0x202) + b"HdrS" + bytes(4096))
+    done = vm("--kernel", str(path), "--", "true", options=("--no-driver",))
+
+    assert done.returncode == 125
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.startswith(b"vm: The machine did not come up.")
 
 
 @pytest.mark.parametrize(
