@@ -304,7 +304,7 @@ static void rd_on_cpu(void *call)
 	tdxhost_provider->sys_rd(call);
 }
 
-/* The CPU that the caller runs on, where it can; CPU hotplug lock is held. */
+/* The CPU that the caller runs on, where it can. */
 static unsigned int rd_cpu(void)
 {
 	unsigned int cpu = raw_smp_processor_id();
@@ -317,7 +317,21 @@ static unsigned int rd_cpu(void)
 	return cpu;
 }
 
-static int rd_field(const struct user_array *array, u32 i, unsigned int cpu)
+/* One try; the CPU may be another each time, for CPUs come and go. */
+static int rd_once(struct tdxhost_call *call, u32 *cpu)
+{
+	int ret = -ENXIO;
+
+	cpus_read_lock();
+	*cpu = rd_cpu();
+	if (*cpu < nr_cpu_ids)
+		ret = smp_call_function_single(*cpu, rd_on_cpu, call, true);
+	cpus_read_unlock();
+	return ret;
+}
+
+/* No lock is held while the caller's memory is touched: it may be slow to come. */
+static int rd_field(const struct user_array *array, u32 i, u32 *cpu)
 {
 	struct tdxhost_call call = { .leaf = TDH_SYS_RD };
 	struct tdxhost_field field;
@@ -330,7 +344,7 @@ static int rd_field(const struct user_array *array, u32 i, unsigned int cpu)
 		return ret;
 	call.in.rdx = field.id;
 	do {
-		ret = smp_call_function_single(cpu, rd_on_cpu, &call, true);
+		ret = rd_once(&call, cpu);
 		if (ret)
 			return ret;
 	} while (tdxhost_wait_again(call.again));
@@ -356,13 +370,11 @@ static int sys_rd(void *arg)
 		return -ENODEV;
 	if (!tdxhost_provider->sys_rd)
 		return -EOPNOTSUPP;
-	cpus_read_lock();
 	rd->cpu = rd_cpu();
 	if (rd->cpu >= nr_cpu_ids)
-		ret = -ENXIO;
+		return -ENXIO;
 	for (i = 0; i < rd->count && !ret; i++)
-		ret = fatal_signal_pending(current) ? -EINTR : rd_field(&array, i, rd->cpu);
-	cpus_read_unlock();
+		ret = fatal_signal_pending(current) ? -EINTR : rd_field(&array, i, &rd->cpu);
 	rd->entry_size = sizeof(struct tdxhost_field);
 	return ret;
 }
