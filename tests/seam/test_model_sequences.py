@@ -33,12 +33,12 @@ from .model_pair import Pair, Step
 from .model_pseamldr import SEAMLDR_INFO
 from .model_steps import GOOD_ARRAY, HV, LEAST_HV, MAX_DEPTH, STAGES, Calls, bring_to, machine
 
-EVENTS: list[dict[str, int]] = [
-    *[{}] * 6,
+FAILURES: list[dict[str, int]] = [
     {"rdrand_failures": 1},
-    *[{"pconfig_result": result} for result in (1, 2, 5)],
+    *[{"pconfig_result": result} for result in range(1, 6)],
     *[{"interrupts": interrupts} for interrupts in (1, 9)],
 ]
+EVENTS: list[dict[str, int]] = [*[{}] * 8, *FAILURES]
 STAGE = st.integers(0, len(STAGES))
 
 # Operands with which each leaf gets as far as the state lets it.
@@ -79,7 +79,7 @@ def _run(pair: Pair, data: st.DataObject, calls: Calls, depth: int, length: int)
     pair.compare_memory()
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(data=st.data(), stage=STAGE)
 def test_one_call_after_the_other(
     library: Library, model: ModelLibrary, calls: Calls, data: st.DataObject, stage: int
@@ -132,6 +132,19 @@ def test_every_leaf_meets_every_leaf_in_every_state(
         pair.run(Step(3, outer, VALID[outer], inner=(meets, meets)))
         pair.run(meets)
         pair.compare_memory()
+
+
+@pytest.mark.parametrize("stage", range(len(STAGES) + 1))
+def test_every_leaf_meets_every_failure_in_every_state(
+    library: Library, model: ModelLibrary, stage: int
+) -> None:
+    for leaf, registers in VALID.items():
+        for failure in FAILURES:
+            pair = _pair(library, model)
+            bring_to(pair, stage)
+            _set(pair, failure)
+            for _ in range(3):
+                pair.run(Step(3, leaf, registers))
 
 
 def _leaves_and_versions() -> Iterator[int]:
