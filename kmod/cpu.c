@@ -42,6 +42,9 @@ static enum cpuhp_state hotplug_state;
 /* How often a CPU has come online. */
 static atomic_t arrivals;
 
+/* How often a try to enable a CPU came to something else than the one before. */
+static atomic_t changes;
+
 /* The CPU's own idea of who it is: a CPU that was never online can't be asked. */
 static void identify(struct tdxhost_cpu_result *result)
 {
@@ -53,8 +56,16 @@ static void identify(struct tdxhost_cpu_result *result)
 	result->node = node == NUMA_NO_NODE ? TDXHOST_NONE : node;
 }
 
+static bool alike(const struct tdxhost_cpu_result *a, const struct tdxhost_cpu_result *b)
+{
+	return a->error == b->error && a->code == b->code && a->trap == b->trap &&
+	       a->leaf == b->leaf && a->seam_status == b->seam_status;
+}
+
 static void remember(struct cpu_record *record, const struct tdxhost_cpu_result *result)
 {
+	if (record->last.state != result->state || !alike(&record->last, result))
+		atomic_inc(&changes);
 	raw_spin_lock(&record->lock);
 	record->last = *result;
 	raw_spin_unlock(&record->lock);
@@ -102,12 +113,6 @@ int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *
 	remember(record, result);
 	WRITE_ONCE(record->enabled, !ret);
 	return ret;
-}
-
-static bool alike(const struct tdxhost_cpu_result *a, const struct tdxhost_cpu_result *b)
-{
-	return a->error == b->error && a->code == b->code && a->trap == b->trap &&
-	       a->leaf == b->leaf && a->seam_status == b->seam_status;
 }
 
 /* @others: CPUs that have failed in the same way */
@@ -223,6 +228,17 @@ void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_request *req
 u32 tdxhost_cpus_arrivals(void)
 {
 	return atomic_read(&arrivals);
+}
+
+/**
+ * tdxhost_cpus_changes() - tell whether tries to enable CPUs came to anything new
+ *
+ * Context: any.
+ * Return: a number that grows when one does.
+ */
+u32 tdxhost_cpus_changes(void)
+{
+	return atomic_read(&changes);
 }
 
 /**
@@ -344,8 +360,10 @@ static int cpu_online_callback(unsigned int cpu)
 	atomic_inc(&arrivals);
 
 	/* The CPU is good for everything but TDX, whatever comes of it. */
-	if (tdxhost_module_holds_memory())
+	if (tdxhost_module_holds_memory()) {
 		tdxhost_cpu_enable_here(&attempt);
+		tdxhost_status_cpus_changed();
+	}
 	return 0;
 }
 

@@ -34,6 +34,8 @@ static struct {
 	u64 attempts;
 	/* No attempt can succeed any more. */
 	bool final;
+	/* The machine goes down: there are no more attempts. */
+	bool ended;
 	/* The TDX module has memory of ours, so this module must stay. */
 	bool holds_memory;
 	/* How often each step was begun. */
@@ -242,10 +244,12 @@ static void answer_refused(struct tdxhost_enable *answer, u32 code)
 	answer->error = -tdxhost_code_errno(code);
 }
 
-/* enable_lock is held. @seen: attempts when the caller came. */
+/* @seen: attempts when the caller came */
 static void serve(u32 flags, u64 seen, struct tdxhost_enable *answer)
 {
 	bool waited = state.attempts != seen && state.last.code != TDXHOST_CODE_INTERRUPTED;
+
+	lockdep_assert_held(&enable_lock);
 
 	if (state.module_status == TDXHOST_MODULE_INITIALIZED || waited) {
 		answer_last(answer);
@@ -274,12 +278,30 @@ static void serve(u32 flags, u64 seen, struct tdxhost_enable *answer)
 int tdxhost_enable(u32 flags, struct tdxhost_enable *answer)
 {
 	u64 seen = READ_ONCE(state.attempts);
+	int ret = 0;
 
 	tdxhost_assert_cpus_held();
 
 	if (mutex_lock_interruptible(&enable_lock))
 		return -EINTR;
-	serve(flags, seen, answer);
+	if (state.ended)
+		ret = -EINTR;
+	else
+		serve(flags, seen, answer);
 	mutex_unlock(&enable_lock);
-	return 0;
+	return ret;
+}
+
+/**
+ * tdxhost_enable_end() - wait for the attempt under way, and let none follow
+ *
+ * For a machine that goes down: whoever still calls is about to be killed.
+ *
+ * Context: task, may sleep.
+ */
+void tdxhost_enable_end(void)
+{
+	mutex_lock(&enable_lock);
+	state.ended = true;
+	mutex_unlock(&enable_lock);
 }

@@ -26,9 +26,22 @@
  * TDX module, this module stays loaded, and a later call goes on at the step
  * that failed.
  *
- * Locks, in the order in which they are taken: CPU hotplug lock for reading,
- * the mutex of tdx_enable(), the mutex of the memory map. What GET_STATUS tells
- * has a spinlock of its own and waits for none of them.
+ * Locks, in the order in which they are taken:
+ *
+ *   1. the CPU hotplug lock for reading (ioctl.c); for writing around the callbacks
+ *      of cpu.c, so that these never meet tdx_enable() or an IPI of CPUS_ENABLE
+ *   2. enable_lock, the mutex of tdx_enable() (enable.c)
+ *   3. map_lock, the mutex of the memory map (memory.c)
+ *   4. lock, a spinlock for what GET_STATUS tells (status.c)
+ *
+ * With interrupts off, in IPIs, in CPU_ENABLE and in the callback of a CPU that comes
+ * online: the global_lock of TDH.SYS.INIT (provider_direct.c), then, alone, the lock
+ * of a CPU's record (cpu.c). Both are raw, and nothing is taken inside.
+ *
+ * What calls in with locks of its own: memory hotplug holds its lock and the CPU
+ * hotplug lock for reading, and gets map_lock; reboot gets enable_lock; suspend gets
+ * none. So nothing may wait for memory hotplug with map_lock held, nor for a reboot
+ * in tdx_enable(). GET_STATUS, GET_STEPS and GET_CPUS wait for no call that acts.
  */
 
 static char *provider = "auto";

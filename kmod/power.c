@@ -32,10 +32,12 @@ static int pm_notify(struct notifier_block *nb, unsigned long action, void *data
 
 /*
  * The next kernel will use PAMT memory as ordinary memory: no dirty line that was
- * written with a private KeyID may come down on it.
+ * written with a private KeyID may come down on it. So none may be written any more
+ * when caches are flushed; nothing kills the callers of tdx_enable() before kexec.
  */
 static int reboot_notify(struct notifier_block *nb, unsigned long action, void *data)
 {
+	tdxhost_enable_end();
 	if (tdxhost_module_holds_memory())
 		wbinvd_on_all_cpus();
 	return NOTIFY_OK;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Provider "direct": the kernel knows nothing of TDX, so all of it is done here. */
+#include <linux/lockdep.h>
 #include <linux/spinlock.h>
 
 #include "compat.h"
@@ -48,10 +49,12 @@ static void call_for(struct tdxhost_request *request, struct tdxhost_attempt *at
 	attempt->again = call->again;
 }
 
-/* global_lock is held, VMX is on */
+/* VMX is on */
 static int call_init(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
 	struct tdxhost_call *init = &request->init;
+
+	lockdep_assert_held(&global_lock);
 
 	init->leaf = TDH_SYS_INIT;
 	request->init_pass = request->pass;
@@ -65,10 +68,12 @@ static int call_init(struct tdxhost_request *request, struct tdxhost_attempt *at
 	return 0;
 }
 
-/* global_lock is held, VMX is on */
+/* VMX is on */
 static int global_init_locked(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
 	const struct tdxhost_call *init = &request->init;
+
+	lockdep_assert_held(&global_lock);
 
 	if (global_done)
 		return 0;

@@ -2,6 +2,7 @@
 /* Where things stand, for whoever asks, whenever: ioctl, sysfs, uevents. */
 #include <linux/device.h>
 #include <linux/kobject.h>
+#include <linux/lockdep.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -17,6 +18,9 @@ static DEFINE_SPINLOCK(lock);
 static struct tdxhost_status published;
 static struct tdxhost_step_result steps[TDXHOST_NR_STEPS];
 
+/* What tdxhost_cpus_changes() was when it was told last. Protected by lock. */
+static u32 told_changes;
+
 /* Set while the device is there; uevents come from its kobject. */
 static struct device *device;
 
@@ -30,6 +34,7 @@ static void uevent(void)
 {
 	char status_env[40], step_env[32], cpus_env[40];
 	char *envp[4] = { status_env, step_env, cpus_env, NULL };
+	struct device *from = READ_ONCE(device);
 	struct tdxhost_status now = {};
 
 	might_sleep();
@@ -39,13 +44,14 @@ static void uevent(void)
 		 status_names[now.module_status]);
 	snprintf(step_env, sizeof(step_env), "TDXHOST_STEP=%u", now.step);
 	snprintf(cpus_env, sizeof(cpus_env), "TDXHOST_CPUS_ENABLED=%u", now.cpus_enabled);
-	if (device)
-		kobject_uevent_env(&device->kobj, KOBJ_CHANGE, envp);
+	if (from)
+		kobject_uevent_env(&from->kobj, KOBJ_CHANGE, envp);
 }
 
-/* lock is held */
 static void publish_failure(const struct tdxhost_step_result *result)
 {
+	lockdep_assert_held(&lock);
+
 	published.error = result->error;
 	published.code = result->code;
 	published.trap = result->trap;
@@ -124,16 +130,23 @@ void tdxhost_status_module(u32 module_status, const struct tdxhost_step_result *
 }
 
 /**
- * tdxhost_status_cpus_changed() - say that CPUs were enabled, or failed
+ * tdxhost_status_cpus_changed() - say that CPUs were enabled, or failed, if so
  *
  * Context: task, may sleep.
  */
 void tdxhost_status_cpus_changed(void)
 {
+	u32 changes;
+	bool news;
+
 	spin_lock(&lock);
-	published.generation++;
+	changes = tdxhost_cpus_changes();
+	news = changes != told_changes;
+	told_changes = changes;
+	published.generation += news;
 	spin_unlock(&lock);
-	uevent();
+	if (news)
+		uevent();
 }
 
 /**
@@ -241,9 +254,10 @@ void tdxhost_status_reset(void)
  * tdxhost_status_device() - say which device uevents come from
  * @dev: the device, or NULL when it goes away
  *
- * Context: task, at load and unload, while nobody has the device open.
+ * Context: task, at load, where others may have opened the device already, and at
+ * unload, when nobody has it open.
  */
 void tdxhost_status_device(struct device *dev)
 {
-	device = dev;
+	WRITE_ONCE(device, dev);
 }

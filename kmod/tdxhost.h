@@ -60,6 +60,7 @@ int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *
 void tdxhost_cpu_enable_here(struct tdxhost_attempt *attempt);
 void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_request *request);
 u32 tdxhost_cpus_arrivals(void);
+u32 tdxhost_cpus_changes(void);
 void tdxhost_cpu_result(int cpu, struct tdxhost_cpu_result *result);
 bool tdxhost_cpu_enabled(int cpu);
 void tdxhost_cpus_count(struct tdxhost_status *status);
@@ -68,6 +69,7 @@ unsigned int tdxhost_package_online(u32 package, unsigned int but);
 
 /* enable.c */
 int tdxhost_enable(u32 flags, struct tdxhost_enable *answer);
+void tdxhost_enable_end(void);
 int tdxhost_step_fail(struct tdxhost_step_result *result, u32 code, u32 cpu);
 int tdxhost_step_took(struct tdxhost_step_result *result, const struct tdxhost_call *call);
 int tdxhost_step_call(struct tdxhost_step_result *result, struct tdxhost_call *call);
