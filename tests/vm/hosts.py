@@ -64,9 +64,13 @@ class Host:
 
     def kernel_complaints(self) -> list[str]:
         """Warnings, oopses and worse in the kernel log."""
-        words = ("WARNING:", "BUG:", "Oops", "Call Trace", "general protection", "soft lockup")
-        lines = self.run("dmesg").stdout.splitlines()
-        return [line for line in lines if any(word in line for word in words)]
+        return complaints(self.run("dmesg").stdout)
+
+
+def complaints(log: str) -> list[str]:
+    """The lines of a kernel log that no healthy machine has."""
+    words = ("WARNING:", "BUG:", "Oops", "Call Trace", "general protection", "soft lockup")
+    return [line for line in log.splitlines() if any(word in line for word in words)]
 
 
 Prepare = Callable[[Machine], object]
