@@ -104,16 +104,24 @@ def _matrix(leaf: str, positions: Sequence[str]) -> Iterator[tuple[str, str, str
             yield f"{leaf}-{name}-{position}-{often}", position, often, answer
 
 
+def _requests(often: str, *before: str) -> tuple[str, ...]:
+    """One that fails, a plain one after it, and RETRY until a fault that ends is over.
+
+    ``before``: requests that are struck too.
+    """
+    struck = TIMES[often] or 1
+    return (*before, "enable", "enable", *["retry"] * max(struck - len(before), 1))
+
+
 def init_cases() -> Iterator[Case]:
     """TDH.SYS.INIT: on the CPU that is enabled first, or on all at once."""
     for name, position, often, answer in _matrix(INIT, [*CPUS, "together"]):
         faults = (Fault(INIT, answer, times=TIMES[often]), _STOP_AT_RD)
         if position == "together":
-            yield Case(name, faults, ("enable", "enable", "retry", "retry", "retry"), 1)
+            yield Case(name, faults, _requests(often), 1)
         else:
-            first = f"cpu:{CPUS[position]}"
-            calls = (first, "enable", "enable", "retry", "retry")
-            yield Case(name, faults, calls, CPUS[position])
+            cpu = CPUS[position]
+            yield Case(name, faults, _requests(often, f"cpu:{cpu}"), cpu)
 
 
 def lp_init_cases() -> Iterator[Case]:
@@ -121,14 +129,14 @@ def lp_init_cases() -> Iterator[Case]:
     for name, position, often, answer in _matrix(LP_INIT, list(CPUS)):
         cpu = CPUS[position]
         faults = (Fault(LP_INIT, answer, cpu, times=TIMES[often]), _STOP_AT_RD)
-        yield Case(name, faults, ("enable", "enable", "retry", f"cpu:{cpu}", "retry"), 1)
+        yield Case(name, faults, (*_requests(often), f"cpu:{cpu}"), 1)
 
 
 def rd_cases() -> Iterator[Case]:
     """TDH.SYS.RD: from one field on."""
     for name, position, often, answer in _matrix(RD, list(READS)):
         faults = (Fault(RD, answer, call=READS[position], times=TIMES[often]), _STOP_AT_CONFIG)
-        yield Case(name, faults, ("enable", "enable", "retry", "retry"), 2)
+        yield Case(name, faults, _requests(often), 2)
     for field in (*LIMIT_FIELDS, NUM_CMRS_FIELD):
         # Success class, and no value.
         answer = status("TDX_METADATA_FIRST_FIELD_ID_IN_CONTEXT")
@@ -144,8 +152,7 @@ def config_cases() -> Iterator[Case]:
         if stop.answer == answer:
             stop = Fault(CONFIG, status("TDX_INVALID_TDMR"))
         faults = (Fault(CONFIG, answer, times=TIMES[often]), stop)
-        calls = ("enable", "enable", "retry", "retry", "retry")
-        yield Case(name, faults, calls, callers[number % len(callers)])
+        yield Case(name, faults, _requests(often), callers[number % len(callers)])
 
 
 def vmxon_cases() -> Iterator[Case]:
@@ -154,27 +161,26 @@ def vmxon_cases() -> Iterator[Case]:
         for position, cpu in CPUS.items():
             tail = f"VMXON-{answer}-{position}-{often}"
             fault = Fault(VMXON, answer, cpu, times=times)
-            calls = ("enable", "enable", "retry", "retry", "retry")
-            yield Case(f"platform-{tail}", (fault, _STOP_AT_RD), calls, 1)
-            calls = (f"cpu:{cpu}", "enable", "enable", "retry", "retry")
-            yield Case(f"{INIT}-{tail}", (fault, _STOP_AT_RD), calls, 1)
+            yield Case(f"platform-{tail}", (fault, _STOP_AT_RD), _requests(often), 1)
+            alone = _requests(often, f"cpu:{cpu}")
+            yield Case(f"{INIT}-{tail}", (fault, _STOP_AT_RD), alone, 1)
             # The first one is the platform check's.
             fault = Fault(VMXON, answer, cpu, call=2, times=times)
-            calls = ("enable", "enable", "retry", f"cpu:{cpu}", "retry")
-            yield Case(f"{LP_INIT}-{tail}", (fault, _STOP_AT_RD), calls, 1)
+            together = (*_requests(often), f"cpu:{cpu}")
+            yield Case(f"{LP_INIT}-{tail}", (fault, _STOP_AT_RD), together, 1)
         yield from _vmxon_in_task(answer, often, times)
 
 
 def _vmxon_in_task(answer: Answer, often: str, times: int | None) -> Iterator[Case]:
     """VMXON on the CPU that makes the calls that any CPU could make."""
     before = 2  # platform check, and this CPU's own initialisation
-    calls = ("enable", "enable", "retry", "retry")
     for position, number in READS.items():
         fault = Fault(VMXON, answer, 2, call=before + number, times=times)
         name = f"{RD}-VMXON-{answer}-{position}-{often}"
-        yield Case(name, (fault, _STOP_AT_CONFIG), calls, 2)
+        yield Case(name, (fault, _STOP_AT_CONFIG), _requests(often), 2)
     fault = Fault(VMXON, answer, 2, call=before + len(FIELDS_READ) + 1, times=times)
-    yield Case(f"{CONFIG}-VMXON-{answer}-only-{often}", (fault, _STOP_AT_CONFIG), calls, 2)
+    name = f"{CONFIG}-VMXON-{answer}-only-{often}"
+    yield Case(name, (fault, _STOP_AT_CONFIG), _requests(often), 2)
 
 
 def fresh_groups() -> list[Group]:
