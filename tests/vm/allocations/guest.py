@@ -84,11 +84,14 @@ def failing(at: int, rest: bool = False) -> Iterator[Round]:
 
 
 def sweep(play: Callable[[int], Round]) -> list[Round]:
-    """Rounds until one is over before the Nth allocation."""
+    """Rounds until one is over before the Nth allocation, or has left something behind.
+
+    More rounds would leave more, and in the end nothing to go on with.
+    """
     rounds: list[Round] = []
     for at in range(1, MAX_ROUNDS):
         rounds.append(play(at))
-        if not rounds[-1]["failed"]:
+        if not rounds[-1]["failed"] or rounds[-1].get("left"):
             return rounds
     raise SystemExit(f"there was still an allocation to fail after {MAX_ROUNDS} rounds")
 
