@@ -52,7 +52,7 @@ def check_bad_cpus(host: Host) -> None:
 
 
 def test_cpus_are_enabled_one_by_one_where_asked(boot: Boot) -> None:
-    with boot() as host:
+    with boot(warm=True) as host:
         check_partial(host)
         check_bad_cpus(host)
         rest = host.json("cpu-enable")
@@ -69,7 +69,7 @@ def test_affinity_is_what_it_was_afterwards(boot: Boot) -> None:
         "main(['cpu-enable', '--cpus', '0-3']); main(['cpu-enable', '--cpus', '99']);"
         "print(sorted(os.sched_getaffinity(0)), file=sys.stderr)"
     )
-    with boot() as host:
+    with boot(warm=True) as host:
         said = host.run("python3", "-c", script).stderr
         enabled = host.witness().cpus("TDH.SYS.LP.INIT")
 

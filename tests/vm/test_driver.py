@@ -26,7 +26,7 @@ def test_changes_of_state_reach_udev(boot: Boot) -> None:
     kill %1
     cat /tmp/events
     """
-    with boot() as host:
+    with boot(warm=True) as host:
         events = uevents(host.sh(script).stdout)
 
     assert all(event["ACTION"] == "change" for event in events)
@@ -52,7 +52,7 @@ def traced(text: str) -> list[tuple[int, int]]:
 
 
 def test_the_tracepoint_sees_what_vtdx_sees(boot: Boot) -> None:
-    with boot() as host:
+    with boot(warm=True) as host:
         text = host.sh(TRACE).stdout
         calls = host.witness().calls
 
@@ -77,7 +77,7 @@ def load(host: Host) -> None:
 
 
 def test_unloading_and_loading_again_is_clean(boot: Boot) -> None:
-    with boot() as host:
+    with boot(warm=True) as host:
         assert host.run("rmmod", "tdxhost").status == 0
         assert host.run("tdxhost", "status").status == 3
         load(host)

@@ -158,7 +158,7 @@ TDH.SYS.TDMR.INIT = 20ms
 def test_ctrl_c_leaves_and_the_next_enable_goes_on(boot: Boot, tmp_path: Path) -> None:
     slow = tmp_path / "slow.ini"
     slow.write_text(SLOW)
-    with boot(str(slow)) as host:
+    with boot(str(slow), warm=True) as host:
         stopped = host.run("timeout", "--preserve-status", "-s", "INT", "6", "tdxhost", "enable")
         meanwhile = host.json("status", status=1)
         after_stop = len(host.witness().succeeded("TDH.SYS.TDMR.INIT"))
@@ -192,7 +192,7 @@ def test_twenty_callers_at_once_make_one_initialisation(boot: Boot) -> None:
     cat /tmp/err.*
     grep -h '"status"' /tmp/out.* | sort | uniq -c
     """
-    with boot() as host:
+    with boot(warm=True) as host:
         said = host.sh(script, timeout=200).stdout.splitlines()
         witness = host.witness()
 

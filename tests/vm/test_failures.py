@@ -27,7 +27,7 @@ def check_one_message(host: Host, command: str, status: int, *words: str) -> str
 
 
 def test_a_cpu_that_the_module_refuses_fails_alone(boot: Boot) -> None:
-    with boot(faults=(MISMATCH,)) as host:
+    with boot(faults=(MISMATCH,), warm=True) as host:
         document = host.json("enable", status=FAILED)
         table = host.run("tdxhost", "status")
         plain = host.run("tdxhost", "enable")
@@ -67,7 +67,7 @@ def test_a_cpu_that_the_module_refuses_fails_alone(boot: Boot) -> None:
 def test_a_broken_platform_has_its_own_message(
     boot: Boot, name: str, status: int, words: list[str]
 ) -> None:
-    with boot(name) as host:
+    with boot(name, warm=True) as host:
         said = check_one_message(host, "enable", status, *words)
         json = host.run("tdxhost", "enable", "--format", "json")
         shown = host.run("tdxhost", "status")
@@ -87,7 +87,7 @@ def test_broken_platforms_do_not_share_a_message(boot: Boot) -> None:
     firsts = set()
     names = ("tdx-off", "one-keyid")
     for name in names:
-        with boot(name) as host:
+        with boot(name, warm=True) as host:
             firsts.add(host.run("tdxhost", "enable").stderr.splitlines()[0])
     assert len(firsts) == len(names)
 

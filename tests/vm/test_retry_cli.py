@@ -111,7 +111,7 @@ def check_refused(host: Host, attempt: Attempt) -> None:
 
 
 def test_a_retry_goes_on_at_the_step_that_failed(boot: Boot) -> None:
-    with boot() as host:
+    with boot(warm=True) as host:
         # The first of these is no retry: nothing has failed yet, and the flag changes nothing.
         for attempt in ATTEMPTS:
             check_attempt(host, attempt)
@@ -143,7 +143,7 @@ WHAT_IS_LEFT = (
 
 
 def test_a_final_failure_says_so_at_once_and_refuses_every_retry(boot: Boot) -> None:
-    with boot(faults=(FINAL,)) as host:
+    with boot(faults=(FINAL,), warm=True) as host:
         first = host.json("enable", status=FAILED)
         calls = len(host.witness().calls)
         plain = host.json("enable", status=FAILED)

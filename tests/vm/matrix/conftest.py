@@ -67,14 +67,3 @@ def matrix(
             yield running
         finally:
             running.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line: how many cases, and how many of them are as the contract says."""
-    counts = {}
-    for outcome in ("passed", "failed", "error"):
-        reports = terminalreporter.stats.get(outcome, [])
-        counts[outcome] = sum(MATRIX_TEST in report.nodeid for report in reports)
-    if sum(counts.values()):
-        passed = counts["passed"]
-        terminalreporter.write_line(f"fault matrix: {sum(counts.values())} cases, {passed} passed")
