@@ -206,7 +206,7 @@ def test_everything_races_from_a_cold_start(fresh: Start, seed: int) -> None:
 
 
 def test_every_new_driver_and_tdx_module_starts_afresh(fresh: Start) -> None:
-    lives = 60
+    lives = 100
     with fresh as host:
         host.control.fault(f"{CONFIG} status=TDX_INVALID_TDMR")
         for life in range(lives):
@@ -235,12 +235,14 @@ def test_the_driver_goes_and_comes_while_others_open_its_device(fresh: Start) ->
         # Whoever asks, there is something to do.
         host.control.fault(CPU_3_REFUSED)
         mix = f"{GETS},{CPUS}"
-        report = program.run(host, "unload", seed=6, rounds=60, callers=4, mix=mix, module=KO)
+        report = program.run(host, "unload", seed=6, rounds=100, callers=4, mix=mix, module=KO)
         (life,) = check(host, driver_reloaded=True)
-        assert host.json("status")["module"]["status"] == "unknown"
+        # Whether CPU 3 was asked in this life, and so the exit code, is chance.
+        document = host.run("tdxhost", "status", "--format", "json").json()
+        assert document["module"]["status"] == "unknown"
 
-    assert report["loads"] == 60
-    assert report["opens"] > 60
+    assert report["loads"] == 100
+    assert report["opens"] > 100
     assert report["gone"] > 0
     assert life.done[INIT] == 1
     assert life.cpus == {0, 1, 2}

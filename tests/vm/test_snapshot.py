@@ -29,12 +29,14 @@ MSR, CPU, BOOTED, WRITTEN = 0x1A0, 2, 0x850089, 0x850088
 WRITE_MSR = f"""
 modprobe msr
 python3 - <<END
+import os
 fd = os.open("/dev/cpu/{CPU}/msr", os.O_WRONLY)
 os.pwrite(fd, ({WRITTEN}).to_bytes(8, "little"), {MSR})
 END
 """
 READ_MSR = f"""
 python3 - <<END
+import os
 for cpu in range(4):
     fd = os.open(f"/dev/cpu/{{cpu}}/msr", os.O_RDONLY)
     print(int.from_bytes(os.pread(fd, 8, {MSR}), "little"))

@@ -15,6 +15,10 @@ from vtdx.vm.platform import Platform
 # The plugin API that vtdx is written for came with this release.
 _LEAST_VERSION = (11, 1)
 
+# With more, a kernel that moves itself may come to lie over one of them, and makes System
+# RAM of it again (Linux 6.12 arch/x86/boot/compressed/kaslr.c, MAX_MEMMAP_REGIONS).
+_MEMMAPS_THAT_KASLR_SEES = 4
+
 
 @dataclass(frozen=True)
 class Qemu:
@@ -135,4 +139,6 @@ def _backend(parts: Parts, number: int) -> str:
 
 def _kernel_arguments(platform: Platform, append: str) -> str:
     reserved = [f"memmap={part.size}${part.base}" for part in platform.reserved]
-    return " ".join(["console=ttyS0,115200", "panic=-1", *reserved, append]).strip()
+    kaslr = ["nokaslr"] if len(reserved) > _MEMMAPS_THAT_KASLR_SEES else []
+    words = ["console=ttyS0,115200", "panic=-1", *reserved, *kaslr, append]
+    return " ".join(words).strip()
