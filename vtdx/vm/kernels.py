@@ -12,20 +12,79 @@ from vtdx.vm.errors import SetupFailed
 
 DEFAULT = "6.12"
 
-# Suite that carries a release as its standard kernel.
-_SUITES = {"6.1": "bookworm", "6.12": "trixie"}
 
-_FETCH_IMAGE = """cd "$1/var/tmp"
-image=$(chroot "$1" apt-cache depends linux-image-amd64 | sed -n 's/ *Depends: //p' | head -n1)
-chroot "$1" sh -c "cd /var/tmp && apt-get -q download $image"
+@dataclass(frozen=True)
+class _Series:
+    """Where Debian has a kernel series; the newest of it is taken."""
+
+    suite: str
+    backports: bool = False
+
+
+_SERIES = {
+    "6.1": _Series("bookworm"),
+    "6.12": _Series("trixie"),
+    "7.2": _Series("forky"),
+    "7.3": _Series("trixie", backports=True),
+}
+
+# Series by the name of a kernel, and what its packages' names end in.
+_DEBIAN = {
+    f"{series}{suffix}": (series, flavour)
+    for series in _SERIES
+    for suffix, flavour in (("", "amd64"), ("-rt", "rt-amd64"))
+}
+
+# Series by the name of a kernel that is built here, with INTEL_TDX_HOST on.
+_BUILT = {"6.12-tdx": "6.12", "7.3-tdx": "7.3"}
+
+_CONFIGS = Path(__file__).resolve().parent / "configs"
+
+# Debian has an image in one package, or in several that it depends on.
+_FETCH_IMAGE = """set -e
+release=$(cd "$1/usr/src" && echo linux-headers-*-@flavour@)
+release=${release#linux-headers-}
+chroot "$1" sh -ec '
+cd /var/tmp
+parts=$(apt-cache depends "linux-image-$0" | sed -n "s/ *Depends: //p" | grep -F -- "-$0" || true)
+apt-get -q download "linux-image-$0" $parts
+' "$release"
 mkdir "$1/image"
-dpkg-deb -x "$1/var/tmp/$image"*.deb "$1/image"
-rm "$1/var/tmp/$image"*.deb
+for package in "$1"/var/tmp/*.deb; do
+  dpkg-deb -x "$package" "$1/image"
+  rm "$package"
+done
 for modules in "$1"/image/lib/modules/* "$1"/image/usr/lib/modules/*; do
   [ -d "$modules" ] || continue
   inside=${modules#"$1"}
   chroot "$1" depmod -b "${inside%/lib/modules/*}" "${inside##*/}"
 done
+"""
+
+# Debian's own source, unpatched, with the smallest configuration that is asked for.
+_BUILD = """set -e
+cat >"$1/var/tmp/wanted" <<'END'
+@config@
+END
+chroot "$1" sh -ec '
+cd /var/tmp
+mkdir linux
+tar -xJf /usr/src/linux-source-@series@.tar.xz -C linux --strip-components=1
+cd linux
+make -s tinyconfig
+cat ../wanted >>.config
+make -s olddefconfig
+lacking=$(grep "^CONFIG" ../wanted | grep -vxF -f .config) &&
+  { echo "the source does not take this configuration:"; echo "$lacking"; exit 1; }
+make -s -j"$(nproc)" bzImage modules
+release=$(make -s kernelrelease)
+make -s modules_install INSTALL_MOD_PATH=/image
+install -D arch/x86/boot/bzImage "/image/boot/vmlinuz-$release"
+MAKE=make CC=gcc HOSTCC=gcc SRCARCH=x86 srctree=. \\
+  scripts/package/install-extmod-build "/usr/src/linux-headers-$release"
+cd ..
+rm -rf linux wanted /usr/src/linux-source-*
+'
 """
 
 
@@ -44,39 +103,81 @@ class Kernel:
 
 
 def releases() -> list[str]:
-    """Releases that can be named."""
-    return list(_SUITES)
+    """Kernels that can be named."""
+    return [*_DEBIAN, *_BUILT]
+
+
+def built() -> list[str]:
+    """Those of them that are built here."""
+    return list(_BUILT)
 
 
 def find(name: str) -> Kernel:
     """The kernel that ``name`` stands for: a release or the path of a bzImage."""
-    if name in _SUITES:
-        return _debian(name)
+    if name in _DEBIAN:
+        return _in_root(name, _debian(name))
+    if name in _BUILT:
+        return _in_root(name, _source(name))
     path = Path(name)
     if path.is_file():
         return _image(path.resolve())
     raise SetupFailed(
         f"No kernel {name!r}: not a known release and no such file.",
-        f"Name one of {', '.join(_SUITES)}, or the path of a bzImage.",
+        f"Name one of {', '.join(releases())}, or the path of a bzImage.",
     )
 
 
-def _debian(name: str) -> Kernel:
-    root = roots.Root(
+def _root(name: str, summary: str, series: str, packages: tuple[str, ...], hook: str) -> roots.Root:
+    """A root with packages of the release that the series is from, and its compiler."""
+    place = _SERIES[series]
+    everything = ("gcc", "kmod", "libc6-dev", "make", *packages)
+    return roots.Root(
         f"kernel-{name}",
+        summary,
+        () if place.backports else everything,
+        suite=place.suite,
+        backports=everything if place.backports else (),
+        hook=hook,
+    )
+
+
+def _debian(name: str) -> roots.Root:
+    series, flavour = _DEBIAN[name]
+    return _root(
+        name,
         f"fetching Debian's kernel {name}, its headers and compiler",
-        ("gcc", "kmod", "libc6-dev", "linux-headers-amd64", "make", "sparse"),
-        suite=_SUITES[name],
-        hook=_FETCH_IMAGE,
-    ).path()
-    images = sorted(root.glob("image/boot/vmlinuz-*"))
-    if not images:
+        series,
+        (f"linux-headers-{flavour}", "sparse"),
+        _FETCH_IMAGE.replace("@flavour@", flavour),
+    )
+
+
+def _source(name: str) -> roots.Root:
+    series = _BUILT[name]
+    config = "".join(
+        (_CONFIGS / file).read_text(encoding="ascii") for file in ("tdx.config", f"{name}.config")
+    )
+    return _root(
+        name,
+        f"building Linux {series} with INTEL_TDX_HOST on",
+        series,
+        ("bc", "bison", "flex", "libelf-dev", "libssl-dev", f"linux-source-{series}", "xz-utils"),
+        _BUILD.replace("@config@", config).replace("@series@", series),
+    )
+
+
+def _in_root(name: str, recipe: roots.Root) -> Kernel:
+    root = recipe.path()
+    split = sorted(root.glob("image/usr/lib/modules/*/vmlinuz"))
+    whole = sorted(root.glob("image/boot/vmlinuz-*"))
+    if not split and not whole:
         raise SetupFailed(f"The package of kernel {name} has no image.")
-    release = images[-1].name.removeprefix("vmlinuz-")
+    image = (whole or split)[-1]
+    release = image.name.removeprefix("vmlinuz-") if whole else image.parent.name
     folders = [root / "image" / lib / "modules" / release for lib in ("lib", "usr/lib")]
     modules = next((folder for folder in folders if folder.is_dir()), None)
     headers = Path("/usr/src") / f"linux-headers-{release}"
-    return Kernel(release, images[-1], modules, headers, root)
+    return Kernel(release, image, modules, headers, root)
 
 
 def _image(path: Path) -> Kernel:

@@ -120,11 +120,11 @@ def check_shell() -> None:
 
 def check_licences() -> None:
     """An SPDX line in every source file."""
+    suffixes = ("c", "h", "py", "toml", "yaml", "ini", "config")
+    patterns = [f"*.{suffix}" for suffix in suffixes] + ["*Makefile", "*Kbuild", "scripts"]
     bare = [
         name
-        for name in _tracked(
-            "*.c", "*.h", "*.py", "*.toml", "*.yaml", "*.ini", "*Makefile", "*Kbuild", "scripts"
-        )
+        for name in _tracked(*patterns)
         if b"SPDX-License-Identifier: GPL-2.0" not in (build.PROJECT / name).read_bytes()[:300]
     ]
     if bare:
