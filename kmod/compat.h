@@ -5,10 +5,12 @@
 
 #include <linux/cpu.h>
 #include <linux/gfp.h>
+#include <linux/module.h>
 
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
+#include <asm/tlbflush.h>
 
 /* cpuid_ecx() has a header of its own since 6.16, which processor.h includes no more in 7.3. */
 #ifdef TDXHOST_HAVE_ASM_CPUID_API
@@ -45,6 +47,41 @@
 #define tdxhost_assert_cpus_held() lockdep_assert_cpus_held()
 #else
 #define tdxhost_assert_cpus_held() might_sleep()
+#endif
+
+/*
+ * How the kernel changes CR4. Since 6.19 the export is for KVM's modules alone; symbol_get()
+ * looks at a symbol's licence and not at the modules that it is exported for, and takes
+ * no symbol that was exported to everyone, as this one was before.
+ */
+typedef void (*tdxhost_cr4_update_t)(unsigned long set, unsigned long clear);
+
+#ifdef TDXHOST_HAVE_CR4_UPDATE_IRQSOFF
+static inline tdxhost_cr4_update_t tdxhost_cr4_update_get(void)
+{
+	return &cr4_update_irqsoff;
+}
+
+static inline void tdxhost_cr4_update_put(void)
+{
+}
+#else
+static inline tdxhost_cr4_update_t tdxhost_cr4_update_get(void)
+{
+	return (tdxhost_cr4_update_t)__symbol_get("cr4_update_irqsoff");
+}
+
+static inline void tdxhost_cr4_update_put(void)
+{
+	__symbol_put("cr4_update_irqsoff");
+}
+#endif
+
+/* From 6.19 to 7.0 tdx_enable() is exported to KVM's modules alone. */
+#ifdef TDXHOST_TDX_ENABLE_IS_KVMS
+#define TDXHOST_TDX_ENABLE_OWNER "the kernel exports tdx_enable() to KVM alone"
+#else
+#define TDXHOST_TDX_ENABLE_OWNER NULL
 #endif
 
 #endif /* TDXHOST_COMPAT_H */

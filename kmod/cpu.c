@@ -78,6 +78,27 @@ static void begin(struct tdxhost_cpu_result *result)
 }
 
 /**
+ * tdxhost_cpu_took() - record a SEAMCALL that was made to enable a CPU
+ * @result: of the CPU
+ * @call: the SEAMCALL, with all of its tries
+ *
+ * Context: any.
+ */
+void tdxhost_cpu_took(struct tdxhost_cpu_result *result, const struct tdxhost_call *call)
+{
+	result->leaf = call->leaf;
+	result->seam_status = call->status;
+	result->code = call->code;
+	result->trap = call->trap;
+	result->rcx = call->out.rcx;
+	result->rdx = call->out.rdx;
+	result->r8 = call->out.r8;
+	result->r9 = call->out.r9;
+	result->r10 = call->out.r10;
+	result->r11 = call->out.r11;
+}
+
+/**
  * tdxhost_cpu_enable() - tdx_cpu_enable(): make the TDX module usable on this CPU
  * @request: the request
  * @attempt: what it does on this CPU
@@ -110,6 +131,10 @@ int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *
 	result->state = ret ? TDXHOST_CPU_FAILED : TDXHOST_CPU_ENABLED;
 	result->error = -ret;
 	result->duration_ns = ktime_get_ns() - result->start_ns;
+	if (!tdxhost_provider->acts) {
+		result->start_ns = 0;
+		result->duration_ns = 0;
+	}
 	remember(record, result);
 	WRITE_ONCE(record->enabled, !ret);
 	return ret;
@@ -360,7 +385,7 @@ static int cpu_online_callback(unsigned int cpu)
 	atomic_inc(&arrivals);
 
 	/* The CPU is good for everything but TDX, whatever comes of it. */
-	if (tdxhost_module_holds_memory()) {
+	if (tdxhost_module_wants_cpus()) {
 		tdxhost_cpu_enable_here(&attempt);
 		tdxhost_status_cpus_changed();
 	}

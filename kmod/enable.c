@@ -56,6 +56,18 @@ bool tdxhost_module_holds_memory(void)
 }
 
 /**
+ * tdxhost_module_wants_cpus() - whether a CPU that comes online has to be enabled
+ *
+ * Context: any.
+ * Return: true once the TDX module is configured.
+ */
+bool tdxhost_module_wants_cpus(void)
+{
+	return tdxhost_module_holds_memory() ||
+	       READ_ONCE(state.module_status) == TDXHOST_MODULE_INITIALIZED;
+}
+
+/**
  * tdxhost_step_fail() - let a step fail by a finding of the driver's own
  * @result: of the step
  * @code: TDXHOST_CODE_*
@@ -171,6 +183,21 @@ static unsigned int begin_with(void)
 	return cpus;
 }
 
+/* A call that the TDX module rules out for good, on inputs that can't change any more. */
+static bool ruled_out(void)
+{
+	return state.holds_memory && state.last.code == TDXHOST_CODE_SEAMCALL &&
+	       state.last.seam_status & TDX_STATUS_NON_RECOVERABLE;
+}
+
+static bool failed_for_good(const struct tdxhost_step *step)
+{
+	bool begun = state.last.code != TDXHOST_CODE_INTERRUPTED &&
+		     state.last.code != TDXHOST_CODE_VMX_BUSY;
+
+	return (step->only_once && begun) || ruled_out();
+}
+
 static int run_steps(u32 flags)
 {
 	const struct tdxhost_provider *provider = tdxhost_provider;
@@ -185,6 +212,7 @@ static int run_steps(u32 flags)
 		ret = run_step(step, flags, &state.last);
 		if (ret) {
 			state.next = index_of(step->again_from);
+			state.final = failed_for_good(step);
 			tdxhost_log_failure(step->name, &state.last, 0);
 			return ret;
 		}
@@ -194,28 +222,22 @@ static int run_steps(u32 flags)
 	return 0;
 }
 
-/* A call that the TDX module rules out for good, on inputs that can't change any more. */
-static bool failed_for_good(void)
-{
-	return state.holds_memory && state.last.code == TDXHOST_CODE_SEAMCALL &&
-	       state.last.seam_status & TDX_STATUS_NON_RECOVERABLE;
-}
-
 static void attempt(u32 flags)
 {
+	u32 module_status;
 	int ret;
 
 	tdxhost_status_running();
 	ret = run_steps(flags);
 	if (!ret)
-		state.module_status = TDXHOST_MODULE_INITIALIZED;
+		module_status = TDXHOST_MODULE_INITIALIZED;
 	else if (state.last.code != TDXHOST_CODE_INTERRUPTED)
-		state.module_status = TDXHOST_MODULE_ERROR;
+		module_status = TDXHOST_MODULE_ERROR;
 	else
-		state.module_status = TDXHOST_MODULE_UNKNOWN;
+		module_status = TDXHOST_MODULE_UNKNOWN;
+	WRITE_ONCE(state.module_status, module_status);
 	if (ret && !state.holds_memory)
 		tdxhost_provider->undo();
-	state.final = ret && failed_for_good();
 	WRITE_ONCE(state.attempts, state.attempts + 1);
 	tdxhost_status_module(state.module_status, &state.last);
 	if (!ret)

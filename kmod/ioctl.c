@@ -95,12 +95,20 @@ static bool host_has_tdx(void)
 	return code == TDXHOST_CODE_NONE || code == TDXHOST_CODE_VMX_LOCKED_OFF;
 }
 
+/* What the kernel does with TDX it tells nobody. */
+static void look_first(void)
+{
+	if (tdxhost_provider->look)
+		tdxhost_provider->look();
+}
+
 static int get_info(void *arg)
 {
 	struct tdxhost_info *info = arg;
 
 	if (info->flags)
 		return -EINVAL;
+	look_first();
 	*info = (struct tdxhost_info){ .size = info->size };
 	tdxhost_info_get(info);
 	return 0;
@@ -112,6 +120,7 @@ static int get_status(void *arg)
 
 	if (status->flags)
 		return -EINVAL;
+	look_first();
 	tdxhost_status_get(status);
 	return 0;
 }
@@ -126,7 +135,7 @@ static int cpu_enable(void *arg)
 		return -EINVAL;
 	if (!host_has_tdx())
 		return -ENODEV;
-	if (!tdxhost_provider->cpu_enable)
+	if (!tdxhost_provider->acts)
 		return -EOPNOTSUPP;
 	migrate_disable();
 	tdxhost_cpu_enable_here(&attempt);
@@ -250,13 +259,14 @@ static int cpus_enable(void *arg)
 {
 	if (!host_has_tdx())
 		return -ENODEV;
-	if (!tdxhost_provider->cpu_enable)
+	if (!tdxhost_provider->acts)
 		return -EOPNOTSUPP;
 	return with_cpus(arg, cpu_online_mask, enable_all);
 }
 
 static int get_cpus(void *arg)
 {
+	look_first();
 	return with_cpus(arg, cpu_present_mask, get_all);
 }
 
@@ -270,7 +280,10 @@ static int enable(void *arg)
 		return -EINVAL;
 	if (!host_has_tdx())
 		return -ENODEV;
-	if (!tdxhost_provider->steps)
+	if (!tdxhost_provider->acts)
+		return -EOPNOTSUPP;
+	if (flags & TDXHOST_ENABLE_SKIP_NON_CMR &&
+	    !(tdxhost_provider->features & TDXHOST_FEATURE_SKIP_NON_CMR))
 		return -EOPNOTSUPP;
 	cpus_read_lock();
 	ret = tdxhost_enable(flags, enable);
@@ -291,17 +304,17 @@ static int get_steps(void *arg)
 	results = kcalloc(TDXHOST_NR_STEPS, sizeof(*results), GFP_KERNEL);
 	if (!results)
 		return -ENOMEM;
-	tdxhost_steps_get(results, TDXHOST_NR_STEPS);
-	steps->count = TDXHOST_NR_STEPS;
+	tdxhost_steps_get(results);
+	steps->count = tdxhost_provider->nr_steps;
 	steps->entry_size = sizeof(*results);
-	ret = array_put_all(&array, results, TDXHOST_NR_STEPS, sizeof(*results));
+	ret = array_put_all(&array, results, steps->count, sizeof(*results));
 	kfree(results);
 	return ret;
 }
 
 static void rd_on_cpu(void *call)
 {
-	tdxhost_provider->sys_rd(call);
+	tdxhost_seamcall_atomic(call);
 }
 
 /* The CPU that the caller runs on, where it can. */
@@ -368,8 +381,6 @@ static int sys_rd(void *arg)
 		return -EINVAL;
 	if (!host_has_tdx())
 		return -ENODEV;
-	if (!tdxhost_provider->sys_rd)
-		return -EOPNOTSUPP;
 	rd->cpu = rd_cpu();
 	if (rd->cpu >= nr_cpu_ids)
 		return -ENXIO;
@@ -389,6 +400,7 @@ static int get_memory(void *arg)
 
 	if (memory->flags || array_check(&array))
 		return -EINVAL;
+	look_first();
 	ret = tdxhost_ranges_get(&ranges, &memory->pamt_bytes);
 	if (!ret)
 		ret = array_put_all(&array, ranges.list, ranges.nr, sizeof(*ranges.list));

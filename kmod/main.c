@@ -19,6 +19,12 @@
  * /dev/tdxhost, and keeps what each step and each CPU came to. The calls and
  * what they answer are in <linux/tdxhost.h>.
  *
+ * Who initialises TDX depends on the kernel. One that knows nothing of TDX leaves all of
+ * it to provider "direct". One that has tdx_cpu_enable() and tdx_enable(), and calls
+ * neither by itself, is called by provider "kernel". One that initialises TDX by itself
+ * is looked at by provider "observer". The TDX module can be initialised only once, so
+ * "direct" refuses both kernels. What follows is about "direct".
+ *
  * tdx_cpu_enable() makes the TDX module usable on a CPU, by TDH.SYS.INIT once
  * for the machine and TDH.SYS.LP.INIT on the CPU. tdx_enable() then initialises
  * the TDX module, step by step. Up to TDH.SYS.CONFIG a failure leaves nothing
@@ -42,11 +48,15 @@
  * hotplug lock for reading, and gets map_lock; reboot gets enable_lock; suspend gets
  * none. So nothing may wait for memory hotplug with map_lock held, nor for a reboot
  * in tdx_enable(). GET_STATUS, GET_STEPS and GET_CPUS wait for no call that acts.
+ *
+ * Provider "observer" has no enable_lock but the look_lock of provider_observer.c, outside
+ * the CPU hotplug lock. Provider "kernel" calls the kernel with enable_lock held; the kernel
+ * takes its own mutex and the memory hotplug lock inside.
  */
 
 static char *provider = "auto";
 module_param(provider, charp, 0444);
-MODULE_PARM_DESC(provider, "which code initialises TDX: auto (default) or direct");
+MODULE_PARM_DESC(provider, "which code initialises TDX: auto (default), direct, kernel, observer");
 
 /* Set at load, before anybody can ask, and never changed. */
 const struct tdxhost_provider *tdxhost_provider;
@@ -67,21 +77,54 @@ static struct miscdevice miscdevice = {
 	.mode = 0600,
 };
 
-static int choose_provider(void)
-{
-	const char *refusal;
+/* By itself the first is taken that neither refuses nor warns. */
+static const struct tdxhost_provider *const providers[] = {
+	&tdxhost_provider_direct,
+	&tdxhost_provider_kernel,
+	&tdxhost_provider_observer,
+};
 
-	if (strcmp(provider, "auto") && strcmp(provider, tdxhost_provider_direct.name)) {
-		pr_err("provider \"%s\" is not one of this version's: auto, direct\n", provider);
-		return -EINVAL;
-	}
-	refusal = tdxhost_provider_direct.refuse();
+static const char *warning_of(const struct tdxhost_provider *candidate)
+{
+	return candidate->warn ? candidate->warn() : NULL;
+}
+
+static int take_provider(const struct tdxhost_provider *candidate)
+{
+	const char *refusal = candidate->refuse(), *warning = warning_of(candidate);
+
 	if (refusal) {
-		pr_err("provider direct is refused: %s\n", refusal);
+		pr_err("provider %s is refused: %s\n", candidate->name, refusal);
 		return -EBUSY;
 	}
-	tdxhost_provider = &tdxhost_provider_direct;
+	if (warning)
+		pr_warn("provider %s, as told: %s\n", candidate->name, warning);
+	tdxhost_provider = candidate;
 	return 0;
+}
+
+static int pick_provider(void)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(providers); i++)
+		if (!providers[i]->refuse() && !warning_of(providers[i]))
+			return take_provider(providers[i]);
+	/* Never: what direct refuses, observer takes. */
+	return -EBUSY;
+}
+
+static int choose_provider(void)
+{
+	size_t i;
+
+	if (!strcmp(provider, "auto"))
+		return pick_provider();
+	for (i = 0; i < ARRAY_SIZE(providers); i++)
+		if (!strcmp(provider, providers[i]->name))
+			return take_provider(providers[i]);
+	pr_err("provider \"%s\" is none: auto, direct, kernel, observer\n", provider);
+	return -EINVAL;
 }
 
 static void log_load(void)
@@ -116,15 +159,11 @@ static int __init tdxhost_init(void)
 	ret = tdxhost_provider->init();
 	if (ret)
 		return ret;
-	ret = tdxhost_memory_init();
-	if (ret)
-		goto provider_exit;
-	ret = tdxhost_power_init();
-	if (ret)
-		goto memory_exit;
 	ret = tdxhost_cpu_init();
 	if (ret)
-		goto power_exit;
+		goto provider_exit;
+	if (tdxhost_provider->look)
+		tdxhost_provider->look();
 	log_load();
 	ret = register_device();
 	if (ret)
@@ -133,12 +172,9 @@ static int __init tdxhost_init(void)
 
 cpu_exit:
 	tdxhost_cpu_exit();
-power_exit:
-	tdxhost_power_exit();
-memory_exit:
-	tdxhost_memory_exit();
 provider_exit:
 	tdxhost_provider->exit();
+	tdxhost_map_free();
 	return ret;
 }
 module_init(tdxhost_init);
@@ -149,9 +185,8 @@ static void __exit tdxhost_exit(void)
 	tdxhost_status_device(NULL);
 	misc_deregister(&miscdevice);
 	tdxhost_cpu_exit();
-	tdxhost_power_exit();
-	tdxhost_memory_exit();
 	tdxhost_provider->exit();
+	tdxhost_map_free();
 }
 module_exit(tdxhost_exit);
 

@@ -187,6 +187,24 @@ static void replace(struct tdxhost_regions *old, struct tdxhost_regions *new)
 	swap(*old, *new);
 }
 
+/* Publishes @outside, and fails where it is not to be skipped. */
+static int judge_outside(struct tdxhost_step_result *result, struct tdxhost_regions *outside,
+			 bool skip)
+{
+	int ret = 0;
+
+	log_outside(outside);
+	if (outside->nr && !skip) {
+		result->base_pa = outside->list[0].base;
+		result->bytes = outside->list[0].size;
+		ret = tdxhost_step_fail(result, TDXHOST_CODE_RAM_OUTSIDE_CMR, TDXHOST_NONE);
+	}
+	mutex_lock(&map_lock);
+	replace(&map.outside, outside);
+	mutex_unlock(&map_lock);
+	return ret;
+}
+
 /**
  * tdxhost_memory_find() - find TDX-usable memory, and RAM that TDX can't use
  * @result: of the step
@@ -207,19 +225,34 @@ int tdxhost_memory_find(struct tdxhost_step_result *result, bool skip_outside)
 		tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
 		goto out;
 	}
-	log_outside(&outside);
-	if (outside.nr && !(skip_outside && inside.nr)) {
-		result->base_pa = outside.list[0].base;
-		result->bytes = outside.list[0].size;
-		ret = tdxhost_step_fail(result, TDXHOST_CODE_RAM_OUTSIDE_CMR, TDXHOST_NONE);
-	}
-
+	ret = judge_outside(result, &outside, skip_outside && inside.nr);
+	if (ret)
+		goto out;
 	mutex_lock(&map_lock);
-	replace(&map.outside, &outside);
-	if (!ret)
-		replace(&map.tdx, &inside);
+	replace(&map.tdx, &inside);
 	mutex_unlock(&map_lock);
 out:
+	tdxhost_regions_free(&outside);
+	tdxhost_regions_free(&inside);
+	return ret;
+}
+
+/**
+ * tdxhost_memory_check() - find RAM that TDX can't use, where the kernel picks TDX memory
+ * @result: of the step
+ *
+ * Context: task, may sleep. The map has the TDX module's metadata.
+ * Return: 0, or a negative errno with the reason in @result when there is such RAM.
+ */
+int tdxhost_memory_check(struct tdxhost_step_result *result)
+{
+	struct tdxhost_regions inside = {}, outside = {};
+	int ret = part_all(&inside, &outside);
+
+	if (ret)
+		tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
+	else
+		ret = judge_outside(result, &outside, false);
 	tdxhost_regions_free(&outside);
 	tdxhost_regions_free(&inside);
 	return ret;
@@ -302,13 +335,22 @@ int tdxhost_memory_init(void)
 }
 
 /**
- * tdxhost_memory_exit() - forget the memory map
+ * tdxhost_memory_exit() - stop following memory
  *
- * Context: task, may sleep. The TDX module holds no memory.
+ * Context: task, may sleep.
  */
 void tdxhost_memory_exit(void)
 {
 	unregister_memory_notifier(&memory_notifier);
+}
+
+/**
+ * tdxhost_map_free() - forget the memory map
+ *
+ * Context: task, may sleep, at unload. The TDX module holds none of our memory.
+ */
+void tdxhost_map_free(void)
+{
 	tdxhost_map_forget_tdmrs();
 	tdxhost_regions_free(&map.outside);
 	tdxhost_regions_free(&map.tdx);

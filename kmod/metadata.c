@@ -124,6 +124,22 @@ static int read_architectural(struct tdxhost_step_result *result, struct tdxhost
 }
 
 /**
+ * tdxhost_metadata_probe() - ask the TDX module for something that every one has
+ * @call: zeroed; what it came to
+ *
+ * The TDX module tells nothing to a CPU on which TDH.SYS.LP.INIT was not done.
+ *
+ * Context: interrupts off.
+ * Return: 0 for a status of success class, otherwise a negative errno.
+ */
+int tdxhost_metadata_probe(struct tdxhost_call *call)
+{
+	call->leaf = TDH_SYS_RD;
+	call->in.rdx = FIELD_MAJOR_VERSION;
+	return tdxhost_seamcall_atomic(call);
+}
+
+/**
  * tdxhost_metadata_read() - read what bring-up needs to know of the TDX module
  * @result: of the step
  * @metadata: filled

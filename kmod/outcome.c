@@ -41,12 +41,15 @@ static const struct {
 	[TDXHOST_CODE_FINAL] = { -EINVAL, "only a reboot or another TDX module can help" },
 	[TDXHOST_CODE_INTERRUPTED] = { -EINTR, "a signal came" },
 	[TDXHOST_CODE_NO_MOVDIR64B] = { -ENODEV, "the CPU has no MOVDIR64B" },
+	[TDXHOST_CODE_KERNEL] = { -EIO, "the kernel's own initialisation failed" },
+	[TDXHOST_CODE_VMX_BUSY] = { -EBUSY, "VMX was just being turned on or off" },
 };
 
 static const struct {
 	u64 leaf;
 	const char *prefix;
 } leaves[] = {
+	{ TDH_PHYMEM_PAGE_RDMD, "TDH.PHYMEM.PAGE.RDMD: " },
 	{ TDH_SYS_KEY_CONFIG, "TDH.SYS.KEY.CONFIG: " },
 	{ TDH_SYS_INIT, "TDH.SYS.INIT: " },
 	{ TDH_SYS_RD, "TDH.SYS.RD: " },
@@ -76,8 +79,8 @@ static const struct known_status statuses[] = {
 	{ TDX_SYS_INIT_NOT_PENDING, "TDX_SYS_INIT_NOT_PENDING" },
 	{ 0xC000050200000000ULL, "TDX_SYS_LP_INIT_NOT_DONE" },
 	{ TDX_SYS_LP_INIT_DONE, "TDX_SYS_LP_INIT_DONE" },
-	{ 0xC000050500000000ULL, "TDX_SYS_NOT_READY" },
-	{ 0xC000050600000000ULL, "TDX_SYS_SHUTDOWN" },
+	{ TDX_SYS_NOT_READY, "TDX_SYS_NOT_READY" },
+	{ TDX_SYS_SHUTDOWN, "TDX_SYS_SHUTDOWN" },
 	{ 0xC000050700000000ULL, "TDX_SYS_KEY_CONFIG_NOT_PENDING" },
 	{ 0xC000050800000000ULL, "TDX_SYS_STATE_INCORRECT" },
 	{ 0xC000050900000000ULL, "TDX_SYS_INVALID_HANDOFF" },

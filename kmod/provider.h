@@ -7,7 +7,6 @@
 #include <linux/tdxhost.h>
 
 struct tdxhost_attempt;
-struct tdxhost_call;
 struct tdxhost_request;
 
 /**
@@ -16,6 +15,7 @@ struct tdxhost_request;
  * @name: for the log
  * @run: does it; records SEAMCALLs and failure in the result; gets TDXHOST_ENABLE_* flags
  * @again_from: TDXHOST_STEP_* that another attempt begins with after it has failed
+ * @only_once: when it has failed it can't be done again
  * @no_way_back: once it has succeeded nothing before it can be done again, and
  *	what the steps have allocated belongs to the TDX module
  */
@@ -24,6 +24,7 @@ struct tdxhost_step {
 	const char *name;
 	int (*run)(struct tdxhost_step_result *result, u32 flags);
 	u32 again_from;
+	bool only_once;
 	bool no_way_back;
 };
 
@@ -32,12 +33,17 @@ struct tdxhost_step {
  * @id: TDXHOST_PROVIDER_*
  * @name: for people
  * @refuse: why it can't be used on this kernel, or NULL where it can
+ * @warn: what to think of when it is used on this kernel, or NULL; may itself be NULL
+ * @features: TDXHOST_FEATURE_*
  * @init: get what it needs
  * @exit: give that back
- * @cpu_enable: enable the local CPU, interrupts off; fills the attempt; NULL
- *	where the provider can't
- * @sys_rd: TDH.SYS.RD on the local CPU, interrupts off; NULL where it can't
- * @steps: steps of tdx_enable() in order; NULL where it can't
+ * @acts: it can enable CPUs and initialise the TDX module; otherwise it looks at what
+ *	the kernel did
+ * @look: learn where things stand, before they are told; NULL where that is known
+ * @owns_pamts: PAMTs are allocated here, not by the kernel
+ * @cpu_enable: enable the local CPU, or look whether it is; interrupts off; fills the
+ *	attempt
+ * @steps: steps of tdx_enable() in order; NULL where it does not act
  * @nr_steps: how many
  * @undo: give back what the steps have allocated, after a failure
  */
@@ -45,10 +51,14 @@ struct tdxhost_provider {
 	u32 id;
 	const char *name;
 	const char *(*refuse)(void);
+	const char *(*warn)(void);
+	u64 features;
 	int (*init)(void);
 	void (*exit)(void);
+	bool acts;
+	void (*look)(void);
+	bool owns_pamts;
 	int (*cpu_enable)(struct tdxhost_request *request, struct tdxhost_attempt *attempt);
-	int (*sys_rd)(struct tdxhost_call *call);
 	const struct tdxhost_step *steps;
 	unsigned int nr_steps;
 	void (*undo)(void);
@@ -56,5 +66,7 @@ struct tdxhost_provider {
 
 extern const struct tdxhost_provider *tdxhost_provider;
 extern const struct tdxhost_provider tdxhost_provider_direct;
+extern const struct tdxhost_provider tdxhost_provider_kernel;
+extern const struct tdxhost_provider tdxhost_provider_observer;
 
 #endif /* TDXHOST_PROVIDER_H */

@@ -20,22 +20,6 @@ static DEFINE_RAW_SPINLOCK(global_lock);
 /* TDH.SYS.INIT has succeeded, now or before this driver was loaded. */
 static bool global_done;
 
-/* @retries: of the call before */
-static void take(struct tdxhost_cpu_result *result, const struct tdxhost_call *call, u32 retries)
-{
-	result->leaf = call->leaf;
-	result->seam_status = call->status;
-	result->code = call->code;
-	result->trap = call->trap;
-	result->retries += call->retries - retries;
-	result->rcx = call->out.rcx;
-	result->rdx = call->out.rdx;
-	result->r8 = call->out.r8;
-	result->r9 = call->out.r9;
-	result->r10 = call->out.r10;
-	result->r11 = call->out.r11;
-}
-
 /* VMX is on */
 static void call_for(struct tdxhost_request *request, struct tdxhost_attempt *attempt,
 		     struct tdxhost_call *call)
@@ -45,7 +29,8 @@ static void call_for(struct tdxhost_request *request, struct tdxhost_attempt *at
 	tdxhost_seamcall_in_vmx(call);
 	atomic_add(call->calls - calls, &request->seamcalls);
 	atomic_add(call->retries - retries, &request->retries);
-	take(&attempt->result, call, retries);
+	attempt->result.retries += call->retries - retries;
+	tdxhost_cpu_took(&attempt->result, call);
 	attempt->again = call->again;
 }
 
@@ -80,7 +65,7 @@ static int global_init_locked(struct tdxhost_request *request, struct tdxhost_at
 	if (request->init_pass != request->pass)
 		return call_init(request, attempt);
 	/* Another CPU has just asked, in vain. */
-	take(&attempt->result, init, init->retries);
+	tdxhost_cpu_took(&attempt->result, init);
 	attempt->again = init->again;
 	return tdxhost_call_errno(init);
 }
@@ -113,7 +98,7 @@ static int lp_init(struct tdxhost_request *request, struct tdxhost_attempt *atte
 static int direct_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
 	struct tdxhost_cpu_result *result = &attempt->result;
-	struct tdxhost_vmx vmx;
+	struct tdxhost_vmx vmx = {};
 	int ret;
 
 	attempt->again = false;
@@ -133,6 +118,34 @@ static const char *direct_refuse(void)
 	if (tdxhost_kernel_owns_tdx())
 		return "the kernel owns TDX on this host (INTEL_TDX_HOST)";
 	return NULL;
+}
+
+static int direct_init(void)
+{
+	int ret = tdxhost_vmx_init();
+
+	if (ret)
+		return ret;
+	ret = tdxhost_memory_init();
+	if (ret)
+		goto vmx_exit;
+	ret = tdxhost_power_init();
+	if (ret)
+		goto memory_exit;
+	return 0;
+
+memory_exit:
+	tdxhost_memory_exit();
+vmx_exit:
+	tdxhost_vmx_exit();
+	return ret;
+}
+
+static void direct_exit(void)
+{
+	tdxhost_power_exit();
+	tdxhost_memory_exit();
+	tdxhost_vmx_exit();
 }
 
 /*
@@ -161,10 +174,12 @@ const struct tdxhost_provider tdxhost_provider_direct = {
 	.id = TDXHOST_PROVIDER_DIRECT,
 	.name = "direct",
 	.refuse = direct_refuse,
-	.init = tdxhost_vmx_init,
-	.exit = tdxhost_vmx_exit,
+	.features = TDXHOST_FEATURE_RETRY | TDXHOST_FEATURE_SKIP_NON_CMR,
+	.init = direct_init,
+	.exit = direct_exit,
+	.acts = true,
+	.owns_pamts = true,
 	.cpu_enable = direct_cpu_enable,
-	.sys_rd = tdxhost_seamcall_atomic,
 	.steps = direct_steps,
 	.nr_steps = ARRAY_SIZE(direct_steps),
 	.undo = direct_undo,

@@ -40,7 +40,7 @@ void tdxhost_info_get(struct tdxhost_info *info)
 	struct tdxhost_map *map;
 
 	tdxhost_platform_get(&platform);
-	info->features = TDXHOST_FEATURE_RETRY | TDXHOST_FEATURE_SKIP_NON_CMR;
+	info->features = tdxhost_provider->features;
 	info->provider = tdxhost_provider->id;
 	info->code = platform.code;
 	info->nr_cpus = num_present_cpus();
@@ -212,7 +212,7 @@ int tdxhost_ranges_get(struct tdxhost_ranges *ranges, u64 *pamt_bytes)
 	if (ret)
 		return ret;
 	map = tdxhost_map_lock();
-	*pamt_bytes = map->pamt_bytes;
+	*pamt_bytes = tdxhost_provider->owns_pamts ? map->pamt_bytes : TDXHOST_UNKNOWN_BYTES;
 	ret = add_map(ranges, map);
 	tdxhost_map_unlock();
 	return ret;

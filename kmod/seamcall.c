@@ -152,7 +152,7 @@ int tdxhost_seamcall_in_vmx(struct tdxhost_call *call)
 /* One window of VMX operation, and a burst of SEAMCALLs in it. */
 static void seamcall_windowed(struct tdxhost_call *call, u64 rdx_end)
 {
-	struct tdxhost_vmx vmx;
+	struct tdxhost_vmx vmx = {};
 
 	call->cpu = smp_processor_id();
 	call->code = tdxhost_vmx_enter(&vmx);

@@ -8,6 +8,7 @@
 #include <linux/types.h>
 
 /* Leaves, Intel TDX Module ABI Specification, "Host-Side (SEAMCALL) Interface Functions". */
+#define TDH_PHYMEM_PAGE_RDMD 24
 #define TDH_SYS_KEY_CONFIG 31
 #define TDH_SYS_INIT 33
 #define TDH_SYS_RD 34
@@ -25,6 +26,8 @@
 #define TDX_RND_NO_ENTROPY 0x8000020300000000ULL
 #define TDX_SYS_INIT_NOT_PENDING 0xC000050000000000ULL
 #define TDX_SYS_LP_INIT_DONE 0xC000050300000000ULL
+#define TDX_SYS_NOT_READY 0xC000050500000000ULL
+#define TDX_SYS_SHUTDOWN 0xC000050600000000ULL
 #define TDX_KEY_GENERATION_FAILED 0x8000080000000000ULL
 #define TDX_TDMR_ALREADY_INITIALIZED 0x00000A0300000000ULL
 
@@ -87,12 +90,15 @@ void tdxhost_log_failure(const char *what, const struct tdxhost_step_result *fai
 
 /**
  * struct tdxhost_vmx - a stretch of VMX operation on one CPU
+ * @update_cr4: the kernel's own way to change CR4, for a stretch in which others run on
+ *	the CPU; NULL for a window with interrupts off
  * @cr4: CR4 to go back to
  * @borrowed: VMX operation was on already, and stays on
  * @code: TDXHOST_CODE_* where it could not be entered
  * @trap: vector of the fault of VMXON, 0 for none
  */
 struct tdxhost_vmx {
+	void (*update_cr4)(unsigned long set, unsigned long clear);
 	unsigned long cr4;
 	bool borrowed;
 	u32 code;
@@ -103,5 +109,11 @@ int tdxhost_vmx_init(void);
 void tdxhost_vmx_exit(void);
 u32 tdxhost_vmx_enter(struct tdxhost_vmx *vmx);
 void tdxhost_vmx_leave(const struct tdxhost_vmx *vmx);
+
+/* vmx_hold.c */
+int tdxhost_vmx_hold_init(void);
+void tdxhost_vmx_hold_exit(void);
+int tdxhost_vmx_hold(struct tdxhost_step_result *result);
+void tdxhost_vmx_release(void);
 
 #endif /* TDXHOST_SEAMCALL_H */

@@ -180,16 +180,18 @@ void tdxhost_status_get(struct tdxhost_status *status)
 }
 
 /**
- * tdxhost_steps_get() - what every step came to
- * @results: filled, in step order
- * @nr: entries of @results
+ * tdxhost_steps_get() - what every step of the provider came to
+ * @results: filled, in step order; room for all the provider has
  *
  * Context: task.
  */
-void tdxhost_steps_get(struct tdxhost_step_result *results, unsigned int nr)
+void tdxhost_steps_get(struct tdxhost_step_result *results)
 {
+	unsigned int i;
+
 	spin_lock(&lock);
-	memcpy(results, steps, min_t(unsigned int, nr, TDXHOST_NR_STEPS) * sizeof(*results));
+	for (i = 0; i < tdxhost_provider->nr_steps; i++)
+		results[i] = steps[tdxhost_provider->steps[i].id - 1];
 	spin_unlock(&lock);
 }
 

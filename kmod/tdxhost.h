@@ -17,8 +17,11 @@ struct device;
 /* "No CPU", "no node", "no TDMR" in every field of the ABI. */
 #define TDXHOST_NONE (~0U)
 
+/* As much memory as only the kernel knows. */
+#define TDXHOST_UNKNOWN_BYTES (~0ULL)
+
 /* Steps of tdx_enable(), numbered from 1. */
-#define TDXHOST_NR_STEPS TDXHOST_STEP_TDMR_INIT
+#define TDXHOST_NR_STEPS TDXHOST_STEP_KERNEL
 
 /* cpu.c */
 
@@ -56,6 +59,7 @@ struct tdxhost_request {
 
 int tdxhost_cpu_init(void);
 void tdxhost_cpu_exit(void);
+void tdxhost_cpu_took(struct tdxhost_cpu_result *result, const struct tdxhost_call *call);
 int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt);
 void tdxhost_cpu_enable_here(struct tdxhost_attempt *attempt);
 void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_request *request);
@@ -74,6 +78,7 @@ int tdxhost_step_fail(struct tdxhost_step_result *result, u32 code, u32 cpu);
 int tdxhost_step_took(struct tdxhost_step_result *result, const struct tdxhost_call *call);
 int tdxhost_step_call(struct tdxhost_step_result *result, struct tdxhost_call *call);
 bool tdxhost_module_holds_memory(void);
+bool tdxhost_module_wants_cpus(void);
 
 /* status.c */
 void tdxhost_status_reset(void);
@@ -85,7 +90,7 @@ void tdxhost_status_progress(u64 done, u64 total);
 void tdxhost_status_module(u32 module_status, const struct tdxhost_step_result *result);
 void tdxhost_status_cpus_changed(void);
 void tdxhost_status_get(struct tdxhost_status *status);
-void tdxhost_steps_get(struct tdxhost_step_result *results, unsigned int nr);
+void tdxhost_steps_get(struct tdxhost_step_result *results);
 extern const struct attribute_group *tdxhost_attribute_groups[];
 
 /* metadata.c */
@@ -114,6 +119,7 @@ struct tdxhost_metadata {
 	struct tdmr_range cmrs[32];
 };
 
+int tdxhost_metadata_probe(struct tdxhost_call *call);
 int tdxhost_metadata_read(struct tdxhost_step_result *result, struct tdxhost_metadata *metadata);
 
 /* memory.c */
@@ -168,6 +174,7 @@ struct tdxhost_ranges {
 
 int tdxhost_memory_init(void);
 void tdxhost_memory_exit(void);
+void tdxhost_map_free(void);
 struct tdxhost_map *tdxhost_map_lock(void);
 void tdxhost_map_unlock(void);
 void tdxhost_map_forget_tdmrs(void);
@@ -175,6 +182,7 @@ int tdxhost_ram_get(struct tdxhost_regions *ram);
 int tdxhost_region_add(struct tdxhost_regions *regions, u64 base, u64 size, int node);
 void tdxhost_regions_free(struct tdxhost_regions *regions);
 int tdxhost_memory_find(struct tdxhost_step_result *result, bool skip_outside);
+int tdxhost_memory_check(struct tdxhost_step_result *result);
 void tdxhost_memory_hold(bool hold);
 
 /* report.c */

@@ -70,6 +70,23 @@ static void set_cr4(unsigned long cr4)
 	asm volatile("mov	%0, %%cr4" : : "r"(cr4) : "memory");
 }
 
+static void set_vmxe(const struct tdxhost_vmx *vmx)
+{
+	if (vmx->update_cr4)
+		vmx->update_cr4(X86_CR4_VMXE, 0);
+	else
+		set_cr4(vmx->cr4 | X86_CR4_VMXE);
+}
+
+/* Where the kernel had VMXE set itself it is not ours to clear. */
+static void restore_vmxe(const struct tdxhost_vmx *vmx)
+{
+	if (!vmx->update_cr4)
+		set_cr4(vmx->cr4);
+	else if (!(vmx->cr4 & X86_CR4_VMXE))
+		vmx->update_cr4(0, X86_CR4_VMXE);
+}
+
 static u32 vmxon_page_prepare(u64 *pa)
 {
 	struct page *page = this_cpu_read(vmxon_page);
@@ -94,7 +111,8 @@ static u32 why_vmxon_faulted(void)
 
 /**
  * tdxhost_vmx_enter() - go into VMX operation on this CPU
- * @vmx: what tdxhost_vmx_leave() needs afterwards; says why where it failed
+ * @vmx: zeroed but for @update_cr4; what tdxhost_vmx_leave() needs afterwards; says why
+ *	where it failed
  *
  * Where CR4.VMXE is set already VMX is somebody else's: VMXON then fails
  * without a fault, and their VMX operation is used as it is. It succeeds in
@@ -111,13 +129,13 @@ u32 tdxhost_vmx_enter(struct tdxhost_vmx *vmx)
 
 	lockdep_assert_irqs_disabled();
 
-	*vmx = (struct tdxhost_vmx){ .cr4 = __read_cr4() };
+	*vmx = (struct tdxhost_vmx){ .update_cr4 = vmx->update_cr4, .cr4 = __read_cr4() };
 	vmx->code = vmxon_page_prepare(&pa);
 	if (vmx->code)
 		return vmx->code;
 
 	if (!(vmx->cr4 & X86_CR4_VMXE))
-		set_cr4(vmx->cr4 | X86_CR4_VMXE);
+		set_vmxe(vmx);
 	end = vmx_on(pa);
 	if (end == VMXON_DONE)
 		return 0;
@@ -126,7 +144,7 @@ u32 tdxhost_vmx_enter(struct tdxhost_vmx *vmx)
 		return 0;
 	}
 
-	set_cr4(vmx->cr4);
+	restore_vmxe(vmx);
 	vmx->trap = end == VMXON_VMFAIL ? 0 : end;
 	vmx->code = vmx->trap ? why_vmxon_faulted() : TDXHOST_CODE_VMXON_FAILED;
 	return vmx->code;
@@ -145,7 +163,7 @@ void tdxhost_vmx_leave(const struct tdxhost_vmx *vmx)
 	if (vmx->borrowed)
 		return;
 	vmx_off();
-	set_cr4(vmx->cr4);
+	restore_vmxe(vmx);
 }
 
 /**

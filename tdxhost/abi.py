@@ -22,6 +22,7 @@ lib: Any = ffi.dlopen(None)
 
 #: CPU, node or TDMR number that stands for "none" in every struct.
 NONE_U32 = 0xFFFFFFFF
+NONE_U64 = 0xFFFFFFFFFFFFFFFF
 
 
 def new(struct: str, **members: int) -> Any:

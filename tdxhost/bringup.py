@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tdxhost.device import Driver, Source
 from tdxhost.errors import (
     CpuUnavailable,
+    KernelOwnsTdx,
     NoEnabledCpu,
     OptionUnsupported,
     TdxAbsent,
@@ -15,9 +16,17 @@ from tdxhost.errors import (
 )
 from tdxhost.fields import FieldTable, Reading
 from tdxhost.findings import Finding
-from tdxhost.records import Code, CpuResult, CpuState, EnableResult
+from tdxhost.records import Code, CpuResult, CpuState, EnableResult, Provider
 from tdxhost.state import State
 from tdxhost.topology import Topology, allowed_cpus, check_usable, pinned
+
+OTHER_VERSION = "Build and load the driver of this package's version."
+
+#: Why a provider has fewer options than the driver.
+LACKING = {
+    Provider.KERNEL: "The kernel initialises TDX on this host, and takes all of its memory.",
+    Provider.OBSERVER: "The kernel owns TDX on this host, and initialises it by itself at boot.",
+}
 
 
 def read_state(source: Source, enabled: EnableResult | None = None) -> State:
@@ -38,15 +47,23 @@ def enable(driver: Driver, *, retry: bool = False, skip_non_cmr: bool = False) -
         (skip_non_cmr, info.can_skip_non_cmr, "--skip-non-cmr"),
     ):
         if wanted and not there:
-            raise OptionUnsupported(option, "Build and load the driver of this package's version.")
+            raise OptionUnsupported(option, LACKING.get(info.provider, OTHER_VERSION))
     try:
         enabled = driver.enable(retry=retry, skip_non_cmr=skip_non_cmr)
+    except Unsupported as error:
+        raise _owner(driver, error) from error
     except TdxAbsent as error:
         state = read_state(driver)
         if state.info.code is Code.NONE:
             raise TdxAbsent(error.message, error.hint) from error
         return state
     return read_state(driver, enabled)
+
+
+def _owner(driver: Source, error: Unsupported) -> Unsupported:
+    """Says who owns TDX where that is why the driver does not serve a command."""
+    observing = driver.get_info().provider is Provider.OBSERVER
+    return KernelOwnsTdx(error.command) if observing else error
 
 
 def choose_cpus(wanted: frozenset[int] | None, topology: Topology) -> list[int]:
@@ -69,6 +86,8 @@ def enable_cpus(driver: Driver, cpus: Iterable[int]) -> Iterator[CpuResult]:
                 result = driver.cpu_enable()
         except CpuUnavailable:
             yield _went_away(driver, cpu)
+        except Unsupported as error:
+            raise _owner(driver, error) from error
         else:
             yield result
 

@@ -30,6 +30,7 @@ from tdxhost.records import (
     Range,
     Status,
     StepResult,
+    bytes_or_none,
 )
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Device:
             "GET_MEMORY", "tdxhost_memory", "ranges", "tdxhost_range"
         )
         ranges = tuple(Range.of(entry) for entry in entries)
-        return Memory(ranges, int(answer.pamt_bytes))
+        return Memory(ranges, bytes_or_none(int(answer.pamt_bytes)))
 
     def sys_rd(self, ids: Sequence[int]) -> tuple[FieldValue, ...]:
         """SYS_RD: reads metadata fields, in the order asked; NoEnabledCpu without one."""

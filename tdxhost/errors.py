@@ -53,6 +53,15 @@ class Unsupported(DriverRefused):
     """The driver, or the provider that it uses, does not serve this command."""
 
 
+class KernelOwnsTdx(Unsupported):
+    """The kernel initialises TDX by itself, and nobody else can."""
+
+    def __init__(self, command: str) -> None:
+        message = f"{command}: the kernel owns TDX here, and initialises it by itself at boot"
+        hint = "See what it did with: sudo tdxhost status, and: dmesg | grep virt/tdx"
+        super().__init__(errno.EOPNOTSUPP, command, hint, message)
+
+
 class OptionUnsupported(Unsupported):
     """The loaded driver can't do what an option asks for; nothing was started."""
 

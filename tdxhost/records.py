@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Self
 
-from tdxhost.abi import NONE_U32, lib
+from tdxhost.abi import NONE_U32, NONE_U64, lib
 
 
 class Named(IntEnum):
@@ -70,6 +70,7 @@ class Step(Named):
     CACHE_FLUSH = lib.TDXHOST_STEP_CACHE_FLUSH
     KEY_CONFIG = lib.TDXHOST_STEP_KEY_CONFIG
     TDMR_INIT = lib.TDXHOST_STEP_TDMR_INIT
+    KERNEL = lib.TDXHOST_STEP_KERNEL
 
 
 class Code(Named):
@@ -98,6 +99,8 @@ class Code(Named):
     FINAL = lib.TDXHOST_CODE_FINAL
     INTERRUPTED = lib.TDXHOST_CODE_INTERRUPTED
     NO_MOVDIR64B = lib.TDXHOST_CODE_NO_MOVDIR64B
+    KERNEL = lib.TDXHOST_CODE_KERNEL
+    VMX_BUSY = lib.TDXHOST_CODE_VMX_BUSY
 
 
 class RangeKind(Named):
@@ -118,6 +121,11 @@ def _or_none(value: int) -> int | None:
     return None if value == NONE_U32 else value
 
 
+def bytes_or_none(value: int) -> int | None:
+    """An amount of memory; None where only the kernel knows it."""
+    return None if value == NONE_U64 else value
+
+
 #: How members are read that are more than a number; a name means the same in every struct.
 CONVERT: Mapping[str, Callable[[int], Any]] = {
     "provider": Provider,
@@ -130,6 +138,7 @@ CONVERT: Mapping[str, Callable[[int], Any]] = {
     "node": _or_none,
     "package": _or_none,
     "tdmr": _or_none,
+    "pamt_bytes": bytes_or_none,
 }
 
 
@@ -210,7 +219,7 @@ class Status(Record):
     seam_status: int
     progress: int
     progress_total: int
-    pamt_bytes: int
+    pamt_bytes: int | None
     generation: int
 
     @property
@@ -273,6 +282,11 @@ class CpuResult(Record):
         """Whether the CPU was enabled before the call."""
         return bool(self.flags & lib.TDXHOST_CPU_WAS_DONE)
 
+    @property
+    def by_kernel(self) -> bool:
+        """Whether the kernel made the SEAMCALLs, and told nothing of them."""
+        return bool(self.flags & lib.TDXHOST_CPU_BY_KERNEL)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult(Record):
@@ -285,6 +299,7 @@ class StepResult(Record):
     trap: int
     cpu: int | None
     retries: int
+    flags: int
     leaf: int
     seam_status: int
     rcx: int
@@ -300,6 +315,11 @@ class StepResult(Record):
     bytes: int
     needed: int
     limit: int
+
+    @property
+    def by_kernel(self) -> bool:
+        """Whether the kernel made the SEAMCALLs, and told nothing of them."""
+        return bool(self.flags & lib.TDXHOST_STEPF_BY_KERNEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,10 +347,19 @@ class Range(Record):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """GET_MEMORY: ranges by kind, then by address, and the memory held for PAMTs."""
+    """GET_MEMORY: ranges by kind, then by address, and the memory held for PAMTs.
+
+    Where the kernel initialises TDX it keeps TDX memory, TDMRs and PAMTs to itself, and
+    pamt_bytes is None.
+    """
 
     ranges: tuple[Range, ...]
-    pamt_bytes: int
+    pamt_bytes: int | None
+
+    @property
+    def of_kernel(self) -> bool:
+        """Whether TDX memory, TDMRs and PAMTs are known to the kernel alone."""
+        return self.pamt_bytes is None
 
     def of_kind(self, *kinds: RangeKind) -> list[Range]:
         """The ranges of some kinds, in order."""

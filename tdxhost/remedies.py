@@ -27,6 +27,9 @@ ANY_STATE = "the TDX module can't go on from where it is"
 #: Statuses that no retry changes, at whatever step: the TDX module is past that point.
 SPENT = frozenset({"TDX_SYS_SHUTDOWN", "TDX_SYS_INIT_NOT_PENDING", "TDX_SYS_LP_INIT_NOT_PENDING"})
 
+#: Ends of the kernel's own initialisation, which it tries once a boot, that did not begin it.
+NOT_BEGUN = frozenset({Code.NONE, Code.INTERRUPTED, Code.VMX_BUSY})
+
 NEW_LOAD = "a reboot, or another TDX module (loaded by P-SEAMLDR, or by a firmware update)"
 
 
@@ -34,6 +37,8 @@ def is_final(outcome: Outcome) -> bool:
     """Whether the driver refuses to try again: tdx_enable() answers TDXHOST_CODE_FINAL."""
     if outcome.code is Code.FINAL:
         return True
+    if outcome.step is Step.KERNEL:
+        return outcome.code not in NOT_BEGUN
     refused = outcome.code in (Code.SEAMCALL, Code.EARLIER_FAILURE)
     ruled_out = outcome.seam_status & NON_RECOVERABLE_BIT
     return refused and outcome.step > Step.CONFIG and bool(ruled_out)
@@ -44,7 +49,8 @@ def remedies(state: State, outcome: Outcome, decoded: Decoded) -> tuple[str, ...
     if outcome.code is Code.INTERRUPTED:
         return (go_on(skip_non_cmr=_skipping(state)),)
     if is_final(outcome):
-        return (f"--retry can't help{_why_final(outcome, decoded)}. What is left: {NEW_LOAD}.",)
+        left = "a reboot" if outcome.step is Step.KERNEL else NEW_LOAD
+        return (f"--retry can't help{_why_final(outcome, decoded)}. What is left: {left}.",)
     if outcome.code is Code.SEAMCALL and decoded.name in SPENT:
         meaning = STATES[decoded.name]
         return (f"{decoded.name} means that {meaning}. What is left: {NEW_LOAD}.",)
@@ -54,6 +60,8 @@ def remedies(state: State, outcome: Outcome, decoded: Decoded) -> tuple[str, ...
 
 
 def _why_final(outcome: Outcome, decoded: Decoded) -> str:
+    if outcome.step is Step.KERNEL:
+        return ": the kernel initialises the TDX module once a boot"
     if not outcome.seam_status:
         return ""
     meaning = STATES.get(decoded.name, ANY_STATE)

@@ -102,6 +102,14 @@ TEXTS: Mapping[Code, tuple[str, str]] = {
         "the CPU lacks MOVDIR64B, which clears memory that TDX has used",
         "Update BIOS and microcode, and look for clearcpuid= on the kernel command line.",
     ),
+    Code.KERNEL: (
+        "the kernel's own initialisation of the TDX module failed",
+        "The kernel says what the TDX module answered: dmesg | grep -e virt/tdx -e SEAMCALL",
+    ),
+    Code.VMX_BUSY: (
+        "KVM was just turning VMX on or off",
+        "Try again when KVM has been loaded, or unloaded.",
+    ),
 }
 
 #: VMfailInvalid from a TDX module that had answered before: no fault of the BIOS's.
@@ -215,6 +223,8 @@ def outside_memory(memory: Memory) -> str:
 def pamt_after_failure(status: Status) -> str:
     """Says whose the memory for PAMTs is when tdx_enable() did not come to its end."""
     if status.running or status.module_status is ModuleStatus.INITIALIZED:
+        return ""
+    if status.pamt_bytes is None:
         return ""
     if status.module_has_pamts:
         return (

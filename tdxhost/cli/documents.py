@@ -4,7 +4,7 @@
 Registers are strings of 16 hex digits, errnos numbers (0 is fine), null is what is not known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Set
 from typing import Any
 
 from tdxhost.bringup import Metadata
@@ -18,6 +18,7 @@ from tdxhost.records import (
     Info,
     Memory,
     ModuleStatus,
+    Provider,
     Range,
     RangeKind,
     Status,
@@ -62,7 +63,7 @@ def _outcome(judge: Judge, outcome: Outcome) -> Document:
     }
 
 
-def module_of(judge: Judge, result: EnableResult | Status) -> Document:
+def module_of(judge: Judge, result: EnableResult | Status, provider: Provider) -> Document:
     """What tdx_enable() came to."""
     known = result.error or result.module_status is not ModuleStatus.UNKNOWN
     document: Document = {
@@ -75,7 +76,8 @@ def module_of(judge: Judge, result: EnableResult | Status) -> Document:
         **_outcome(judge, Outcome.of(result)),
         "final": is_final(Outcome.of(result)),
     }
-    if result.module_status is ModuleStatus.INITIALIZED and document["seam_status"] is None:
+    silent = document["seam_status"] is None and provider is Provider.DIRECT
+    if result.module_status is ModuleStatus.INITIALIZED and silent:
         document["seam_status"], document["status_name"] = register(0), "TDX_SUCCESS"
     return document
 
@@ -93,8 +95,8 @@ def cpu_of(judge: Judge, cpu: CpuResult) -> Document:
         "code": cpu.code.label,
         "trap": cpu.trap or None,
         **_outcome(judge, Outcome.of(cpu)),
-        "retries": cpu.retries,
-        "did_global_init": cpu.did_global_init,
+        "retries": None if cpu.by_kernel else cpu.retries,
+        "did_global_init": None if cpu.by_kernel else cpu.did_global_init,
         "was_done": cpu.was_done,
         "start_ns": cpu.start_ns if cpu.tried else None,
         "duration_ns": cpu.duration_ns if cpu.tried else None,
@@ -112,8 +114,8 @@ def step_of(judge: Judge, step: StepResult) -> Document:
         "trap": step.trap or None,
         "cpu": step.cpu,
         **_outcome(judge, Outcome.of(step)),
-        "retries": step.retries,
-        "seamcalls": step.seamcalls,
+        "retries": None if step.by_kernel else step.retries,
+        "seamcalls": None if step.by_kernel else step.seamcalls,
         **_memory_of(step),
         "start_ns": step.start_ns if begun else None,
         "duration_ns": step.duration_ns if begun else None,
@@ -134,7 +136,7 @@ def state_document(judge: Judge, state: State, verdict: Verdict) -> Document:
     """The document of status and enable."""
     return {
         **head(state.info),
-        "module": module_of(judge, state.module),
+        "module": module_of(judge, state.module, state.info.provider),
         "cpus": [cpu_of(judge, cpu) for cpu in state.cpus],
         "steps": [step_of(judge, step) for step in state.steps],
         "pamt_bytes": state.status.pamt_bytes,
@@ -241,43 +243,49 @@ def _outside(memory: Memory) -> Document:
 
 def memory_document(info: Info, status: Status, memory: Memory, verdict: Verdict) -> Document:
     """The document of memory: ranges by kind, and sums by NUMA node."""
+    tdx, tdmrs = memory.of_kind(RangeKind.TDX), memory.of_kind(RangeKind.TDMR)
     return {
         **head(info),
         "pamt_bytes": memory.pamt_bytes,
         "pamt_owner": _pamt_owner(status, memory),
-        "nodes": node_sums(memory.ranges),
+        "nodes": node_sums(memory),
         "system_ram": [_range(found) for found in memory.of_kind(RangeKind.RAM)],
         "cmrs": [_range(found) for found in memory.of_kind(RangeKind.CMR)],
         **_outside(memory),
-        "tdx_memory": [_range(found) for found in memory.of_kind(RangeKind.TDX)],
-        "tdmrs": [_tdmr(memory, found) for found in memory.of_kind(RangeKind.TDMR)],
+        "tdx_memory": None if memory.of_kernel else [_range(found) for found in tdx],
+        "tdmrs": None if memory.of_kernel else [_tdmr(memory, found) for found in tdmrs],
         "findings": findings_of(verdict),
     }
 
 
 def _pamt_owner(status: Status, memory: Memory) -> str | None:
-    """Who has the memory held for PAMTs; null where none is held."""
+    """Who has the memory held for PAMTs; null where none is held, or that is not known."""
     if not memory.pamt_bytes:
         return None
     return "tdx_module" if status.module_has_pamts else "driver"
 
 
-def node_sums(ranges: Sequence[Range]) -> list[Document]:
-    """Bytes by NUMA node: System RAM, TDX memory, PAMTs."""
-    kinds = {
-        "system_ram_bytes": {RangeKind.RAM},
-        "tdx_bytes": {RangeKind.TDX},
-        "pamt_bytes": set(PAMTS),
-    }
-    counted = set().union(*kinds.values())
-    nodes = {found.node for found in ranges if found.kind in counted}
+#: What is summed up by NUMA node, and whether the kernel keeps it to itself where it can.
+NODE_SUMS = {
+    "system_ram_bytes": ({RangeKind.RAM}, False),
+    "tdx_bytes": ({RangeKind.TDX}, True),
+    "pamt_bytes": (set(PAMTS), True),
+}
+
+
+def node_sums(memory: Memory) -> list[Document]:
+    """Bytes by NUMA node: System RAM, TDX memory, PAMTs; null for what only the kernel knows."""
+    counted = set().union(*(kinds for kinds, _ in NODE_SUMS.values()))
+    nodes = {found.node for found in memory.ranges if found.kind in counted}
     return [
         {"node": node}
         | {
-            name: sum(
-                found.bytes for found in ranges if found.node == node and found.kind in wanted
-            )
-            for name, wanted in kinds.items()
+            name: None if kept and memory.of_kernel else _sum(memory, node, kinds)
+            for name, (kinds, kept) in NODE_SUMS.items()
         }
         for node in sorted(nodes, key=lambda node: (node is None, node))
     ]
+
+
+def _sum(memory: Memory, node: int | None, kinds: Set[RangeKind]) -> int:
+    return sum(found.bytes for found in memory.of_kind(*kinds) if found.node == node)

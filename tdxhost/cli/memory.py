@@ -2,9 +2,10 @@
 """tdxhost memory: CMRs, System RAM, TDX memory, TDMRs and PAMTs."""
 
 import argparse
+from collections.abc import Iterable
 
 from tdxhost.cli.context import Context
-from tdxhost.cli.documents import PAMTS, memory_document, node_sums
+from tdxhost.cli.documents import NODE_SUMS, PAMTS, memory_document, node_sums
 from tdxhost.cli.tables import Block, Column, Row, Table
 from tdxhost.errors import ExitCode
 from tdxhost.findings import combine
@@ -81,6 +82,8 @@ def _blocks(status: Status, memory: Memory) -> list[Block]:
 def _summary(memory: Memory) -> str:
     ram = size(memory.bytes_of(RangeKind.RAM))
     tdmrs = memory.of_kind(RangeKind.TDMR)
+    if memory.pamt_bytes is None:
+        return f"System RAM {ram}; TDX memory, TDMRs and PAMTs are known to the kernel alone"
     if not tdmrs:
         return f"System RAM {ram}; no TDMRs yet (tdxhost enable makes them)"
     return (
@@ -98,11 +101,19 @@ def _node(number: int | None) -> str:
     return "-" if number is None else str(number)
 
 
+def _size(bytes_: int | None) -> str:
+    return "-" if bytes_ is None else size(bytes_)
+
+
+def _total(amounts: Iterable[int | None]) -> int | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
+
+
 def _node_table(memory: Memory) -> Table:
-    sums = node_sums(memory.ranges)
-    names = ("system_ram_bytes", "tdx_bytes", "pamt_bytes")
-    rows = [Row((_node(row["node"]), *(size(row[name]) for name in names))) for row in sums]
-    total = [size(sum(row[name] for row in sums)) for name in names]
+    sums = node_sums(memory)
+    rows = [Row((_node(row["node"]), *(_size(row[name]) for name in NODE_SUMS))) for row in sums]
+    total = [_size(_total(row[name] for row in sums)) for name in NODE_SUMS]
     return Table("By NUMA node", NODE_COLUMNS, (*rows, Row(("all", *total))))
 
 

@@ -130,6 +130,7 @@ def step(kind: Step, **changes: Any) -> StepResult:
         trap=0,
         cpu=None,
         retries=0,
+        flags=0,
         leaf=0,
         seam_status=0,
         rcx=0,

@@ -69,7 +69,7 @@
 #define TDXHOST_CPU_FAILED 2
 #define TDXHOST_CPU_OFFLINE 3
 
-/* The steps of tdx_enable(), in order. */
+/* The steps of tdx_enable(), in order; each provider has some of them. */
 #define TDXHOST_STEP_NONE 0
 #define TDXHOST_STEP_PLATFORM 1
 #define TDXHOST_STEP_CPUS 2
@@ -81,6 +81,7 @@
 #define TDXHOST_STEP_CACHE_FLUSH 8
 #define TDXHOST_STEP_KEY_CONFIG 9
 #define TDXHOST_STEP_TDMR_INIT 10
+#define TDXHOST_STEP_KERNEL 11 /* the kernel's own tdx_enable(), whatever its steps */
 
 /* The driver's own findings; no number here is a TDX completion status. */
 #define TDXHOST_CODE_NONE 0
@@ -106,6 +107,8 @@
 #define TDXHOST_CODE_FINAL 20 /* RETRY can't help: a reboot or another TDX module can */
 #define TDXHOST_CODE_INTERRUPTED 21 /* a signal ended the call between two steps */
 #define TDXHOST_CODE_NO_MOVDIR64B 22 /* the CPU lacks MOVDIR64B */
+#define TDXHOST_CODE_KERNEL 23 /* the kernel's own initialisation failed: its log says more */
+#define TDXHOST_CODE_VMX_BUSY 24 /* somebody else was just turning VMX on or off */
 
 /* Bits of tdxhost_info.features: what this driver can do. */
 #define TDXHOST_FEATURE_RETRY 0x1
@@ -173,7 +176,7 @@ struct tdxhost_info {
  * @seam_status: its completion status
  * @progress: units of the current step that are done (CPUs, packages, TDMR GiB)
  * @progress_total: units that the step has in all, 0 for unknown
- * @pamt_bytes: memory held for PAMTs
+ * @pamt_bytes: memory held for PAMTs, ~0 where only the kernel knows
  * @generation: grows with every change of state
  */
 struct tdxhost_status {
@@ -200,6 +203,8 @@ struct tdxhost_status {
 /* Bits of tdxhost_cpu_result.flags. */
 #define TDXHOST_CPU_DID_GLOBAL_INIT 0x1 /* ran TDH.SYS.INIT for the machine */
 #define TDXHOST_CPU_WAS_DONE 0x2 /* was enabled before this call */
+/* the kernel made the SEAMCALLs: leaf to r11, retries and DID_GLOBAL_INIT are not known */
+#define TDXHOST_CPU_BY_KERNEL 0x4
 
 /**
  * struct tdxhost_cpu_result - what enabling one CPU came to
@@ -211,7 +216,7 @@ struct tdxhost_status {
  * @error: what tdx_cpu_enable() ended with
  * @code: TDXHOST_CODE_*
  * @trap: vector of the fault, 0 for none
- * @flags: TDXHOST_CPU_DID_GLOBAL_INIT, TDXHOST_CPU_WAS_DONE
+ * @flags: TDXHOST_CPU_*
  * @retries: SEAMCALLs that were repeated
  * @leaf: RAX of the last SEAMCALL, 0 when none was made
  * @seam_status: its completion status
@@ -221,7 +226,7 @@ struct tdxhost_status {
  * @r9: likewise
  * @r10: likewise
  * @r11: likewise
- * @start_ns: when tdx_cpu_enable() began on the CPU
+ * @start_ns: when tdx_cpu_enable() began on the CPU, 0 where it was not called here
  * @duration_ns: how long it took
  */
 struct tdxhost_cpu_result {
@@ -331,6 +336,10 @@ struct tdxhost_enable {
 	__aligned_u64 seam_status;
 };
 
+/* Bits of tdxhost_step_result.flags. */
+/* the kernel made the SEAMCALLs: leaf to r11, retries and seamcalls are not known */
+#define TDXHOST_STEPF_BY_KERNEL 0x1
+
 /**
  * struct tdxhost_step_result - what one step of tdx_enable() came to
  * @step: TDXHOST_STEP_*
@@ -340,7 +349,7 @@ struct tdxhost_enable {
  * @trap: vector of the fault, 0 for none
  * @cpu: CPU that a failure is about, ~0 for none
  * @retries: SEAMCALLs that were repeated in the last run
- * @__reserved: 0
+ * @flags: TDXHOST_STEPF_*
  * @leaf: RAX of the SEAMCALL that failed, or of the last one
  * @seam_status: its completion status
  * @rcx: its output registers
@@ -367,7 +376,7 @@ struct tdxhost_step_result {
 	__u32 trap;
 	__u32 cpu;
 	__u32 retries;
-	__u32 __reserved;
+	__u32 flags;
 	__aligned_u64 leaf;
 	__aligned_u64 seam_status;
 	__aligned_u64 rcx;
@@ -390,7 +399,7 @@ struct tdxhost_step_result {
  * @size: sizeof(struct tdxhost_steps)
  * @flags: in, must be 0
  * @results: address of struct tdxhost_step_result entries, in step order
- * @count: in: room in entries; out: number of steps
+ * @count: in: room in entries; out: number of steps that the provider has
  * @entry_size: sizeof(struct tdxhost_step_result)
  */
 struct tdxhost_steps {
@@ -478,10 +487,11 @@ struct tdxhost_range {
  * @ranges: address of struct tdxhost_range entries, by kind, then by address
  * @count: in: room in entries; out: number of ranges
  * @entry_size: sizeof(struct tdxhost_range)
- * @pamt_bytes: out, memory held for PAMTs
+ * @pamt_bytes: out, memory held for PAMTs, ~0 where only the kernel knows
  *
  * RAM is always there. The other kinds are there as far as tdx_enable() got:
- * CMRs once the TDX module told them, and so on.
+ * CMRs once the TDX module told them, and so on. Where the kernel initialises TDX
+ * it keeps TDX memory, TDMRs and PAMTs to itself.
  */
 struct tdxhost_memory {
 	__u32 size;
