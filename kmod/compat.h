@@ -30,8 +30,8 @@
 #endif
 
 /*
- * alloc_contig_range() wanted a migrate type and now wants flags, where the number of
- * MIGRATE_MOVABLE asks for CMA's memory.
+ * alloc_contig_range() wanted a migrate type and has wanted flags since 6.17, where the
+ * number of MIGRATE_MOVABLE asks for CMA's memory.
  */
 #ifdef ACR_FLAGS_NONE
 #define TDXHOST_CONTIG_ORDINARY ACR_FLAGS_NONE
@@ -40,8 +40,8 @@
 #endif
 
 /*
- * lockdep_assert_cpus_held() is for modules in 7.3, and was not in 6.12. Before, what
- * is left of the contract is that callers may sleep.
+ * lockdep_assert_cpus_held() is for modules since 6.16, when KVM came to need it for TDX.
+ * Before, what is left of the contract is that callers may sleep.
  */
 #ifdef TDXHOST_HAVE_LOCKDEP_ASSERT_CPUS_HELD
 #define tdxhost_assert_cpus_held() lockdep_assert_cpus_held()

@@ -64,6 +64,9 @@ struct tdxhost_provider {
 	void (*undo)(void);
 };
 
+/* provider_kernel.c */
+bool tdxhost_kernel_has_tdx_enable(void);
+
 extern const struct tdxhost_provider *tdxhost_provider;
 extern const struct tdxhost_provider tdxhost_provider_direct;
 extern const struct tdxhost_provider tdxhost_provider_kernel;

@@ -27,11 +27,22 @@ static bool has_symbol(const char *name)
 	return true;
 }
 
+/**
+ * tdxhost_kernel_has_tdx_enable() - whether the kernel leaves it to others to call it
+ *
+ * Context: task, may sleep.
+ * Return: true where tdx_cpu_enable() and tdx_enable() are there, for whomever.
+ */
+bool tdxhost_kernel_has_tdx_enable(void)
+{
+	return has_symbol("tdx_cpu_enable") && has_symbol("tdx_enable");
+}
+
 static const char *kernel_refuse(void)
 {
 	if (!tdxhost_kernel_owns_tdx())
 		return "the kernel has no TDX host support, or found no TDX";
-	if (!has_symbol("tdx_cpu_enable") || !has_symbol("tdx_enable"))
+	if (!tdxhost_kernel_has_tdx_enable())
 		return "the kernel exports no tdx_enable(): it initialises TDX by itself";
 	return NULL;
 }

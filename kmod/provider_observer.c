@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Provider "observer": the kernel initialises TDX by itself and has nothing to call
- * (INTEL_TDX_HOST on, Linux 7.1 and newer). What it did shows in what the TDX module
- * answers to leaves that change nothing.
+ * (INTEL_TDX_HOST on, Linux 7.1 and newer), or others call it (KVM, from 6.16 to 7.0).
+ * What was done shows in what the TDX module answers to leaves that change nothing.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -100,35 +100,45 @@ static bool is_initialised(const struct tdxhost_call *call)
 	}
 }
 
-static void look_at_module(void)
+static void tell(u32 module_status, const struct tdxhost_step_result *result)
+{
+	struct tdxhost_status told = {};
+
+	tdxhost_status_get(&told);
+	if (told.module_status == module_status && told.seam_status == result->seam_status)
+		return;
+	tdxhost_status_module(module_status, result);
+	if (module_status == TDXHOST_MODULE_INITIALIZED)
+		pr_info("TDX module initialized, by the kernel\n");
+	else if (module_status == TDXHOST_MODULE_ERROR)
+		tdxhost_log_failure("initialisation by the kernel", result, 0);
+}
+
+/* Returns TDXHOST_MODULE_*. A kernel that was not asked to initialise TDX has not failed. */
+static u32 look_at_module(void)
 {
 	struct tdxhost_step_result result = { .cpu = TDXHOST_NONE };
-	u32 module_status = TDXHOST_MODULE_INITIALIZED;
-	struct tdxhost_status told = {};
+	u32 module_status = TDXHOST_MODULE_UNKNOWN;
 	struct tdxhost_call call = {};
 
 	ask_module(&call);
-	if (!is_initialised(&call)) {
+	if (is_initialised(&call)) {
+		module_status = TDXHOST_MODULE_INITIALIZED;
+	} else if (!tdxhost_kernel_has_tdx_enable()) {
 		module_status = TDXHOST_MODULE_ERROR;
 		tdxhost_step_took(&result, &call);
 		tdxhost_step_fail(&result, TDXHOST_CODE_KERNEL, TDXHOST_NONE);
 	}
-	tdxhost_status_get(&told);
-	if (told.module_status == module_status && told.seam_status == result.seam_status)
-		return;
-	tdxhost_status_module(module_status, &result);
-	if (module_status == TDXHOST_MODULE_INITIALIZED)
-		pr_info("TDX module initialized, by the kernel\n");
-	else
-		tdxhost_log_failure("initialisation by the kernel", &result, 0);
+	tell(module_status, &result);
+	return module_status;
 }
 
 static void observer_look(void)
 {
 	mutex_lock(&look_lock);
 	cpus_read_lock();
-	on_each_cpu_cond(is_not_known, look_here, NULL, true);
-	look_at_module();
+	if (look_at_module() != TDXHOST_MODULE_UNKNOWN)
+		on_each_cpu_cond(is_not_known, look_here, NULL, true);
 	if (tdxhost_cpu_enabled(raw_smp_processor_id()))
 		look_at_metadata();
 	cpus_read_unlock();

@@ -11,12 +11,24 @@ import pytest
 
 import tdxhost
 from tdxhost._abi_build import write_module
+from vtdx.vm import kernels
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 HEADER = PROJECT / "kmod/include/uapi/linux/tdxhost.h"
 
 _MARKERS = {"vm": "vm", "kernels": "kernels"}
+
+# What a test of tests/kernels says of its kernel; the rest speaks of the one it runs on.
+_AREAS = {
+    "test_builds": "builds",
+    "test_bring_up": "bring-up",
+    "test_kvm": "KVM",
+    "test_observer": "provider",
+    "test_provider_kernel": "provider",
+    "test_upstream": "boot",
+    "test_dkms": "DKMS",
+}
 
 _MATRIX_TEST = "test_a_fault_is_answered_as_the_contract_says"
 
@@ -45,10 +57,21 @@ def _layer(item: pytest.Item) -> str:
     return _MARKERS.get(folder, "unit")
 
 
+def _subject(item: pytest.Item) -> list[tuple[str, object]]:
+    """Kernel and area of a test, for the table of scripts/test --all; JUnit XML carries them."""
+    if _layer(item) == "unit":
+        return []
+    assert isinstance(item, pytest.Function)
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    kernel = params.get("kernel") or getattr(item.module, "KERNEL", None) or kernels.default()
+    return [("kernel", kernel), ("area", _AREAS.get(item.path.stem, "virtual hosts"))]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests, and run the quick layer first."""
     for item in items:
         item.add_marker(_layer(item))
+        item.user_properties += _subject(item)
     items.sort(
         key=lambda item: (
             list(_MARKERS.values()).index(m) + 1 if (m := _layer(item)) != "unit" else 0

@@ -81,7 +81,7 @@ Round = dict[str, Any]
 
 def in_guest() -> dict[str, Path]:
     """The files of these tests in the guest."""
-    kernel = kernels.find(kernels.DEFAULT)
+    kernel = kernels.find(kernels.default())
     names = ("allocations", "fragments")
     modules = {f"/opt/{name}.ko": build.module(kernel, str(folder()), name) for name in names}
     return {

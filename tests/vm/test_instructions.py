@@ -37,7 +37,7 @@ def probe(machine: Host) -> dict[int, dict[str, Any]]:
 
 def extra() -> dict[str, Any]:
     """The probe as a file of the guest."""
-    module = build.module(kernels.find(kernels.DEFAULT), "tests/vm/probe", "probe")
+    module = build.module(kernels.find(kernels.default()), "tests/vm/probe", "probe")
     return {"/opt/probe.ko": module}
 
 

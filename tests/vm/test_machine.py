@@ -187,7 +187,7 @@ def test_another_seam_library_takes_the_place(tmp_path: Path) -> None:
 
 
 def test_a_bzimage_boots_by_its_path() -> None:
-    kernel = kernels.find(kernels.DEFAULT)
+    kernel = kernels.find(kernels.default())
     done = vm("--kernel", str(kernel.image), "--", "uname", "-r")
 
     assert done.stdout.decode().strip() == kernel.release

@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     names = ", ".join(kernels.releases())
-    add("--kernel", metavar="K", default=kernels.DEFAULT, help=f"{names}, or the path of a bzImage")
+    which = f"{names}, or the path of a bzImage"
+    add("--kernel", metavar="K", default=kernels.default(), help=which)
     add("--platform", metavar="P", default=DEFAULT_PLATFORM, help="a shipped platform or a file")
     add("--list", action="store_true", help="list the shipped platforms and exit")
     add("--smp", metavar="N", type=_count, help="CPUs, shared out over the platform's sockets")

@@ -12,6 +12,9 @@ from vtdx.vm.errors import SetupFailed
 
 DEFAULT = "6.12"
 
+#: The environment variable that names another one, for every machine that names none.
+CHOICE = "TDXHOST_KERNEL"
+
 
 @dataclass(frozen=True)
 class _Series:
@@ -100,6 +103,11 @@ class Kernel:
     modules: Path | None = None
     headers: Path | None = None
     toolroot: Path | None = None
+
+
+def default() -> str:
+    """The kernel of a machine for which none is named."""
+    return os.environ.get(CHOICE) or DEFAULT
 
 
 def releases() -> list[str]:

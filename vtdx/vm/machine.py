@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from typing import Any
 
 from vtdx.vm import build, image, kernels, qemu
 from vtdx.vm.control import Control
-from vtdx.vm.errors import MachineLost, SnapshotFailed
+from vtdx.vm.errors import DeadlinePassed, MachineLost, SnapshotFailed
 from vtdx.vm.monitor import Monitor
 from vtdx.vm.platform import Platform
 from vtdx.vm.port import Port
@@ -29,6 +30,9 @@ _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 _BOOT_SECONDS = 120
 _BOOT_SECONDS_PER_CPU = 8
 _POLL_SECONDS = 0.2
+
+# An orderly end: devices and the kernel's own shutdown callbacks have their turn.
+_POWER_OFF = "echo o >/proc/sysrq-trigger"
 
 Output = Callable[[str, bytes], None]
 
@@ -57,7 +61,7 @@ class Spec:
     """
 
     platform: Platform
-    kernel: str = kernels.DEFAULT
+    kernel: str = field(default_factory=kernels.default)
     driver: bool = True
     driver_args: Sequence[str] = ()
     append: str = ""
@@ -229,6 +233,20 @@ class Machine:
     def shell(self, script: str, timeout: float | None = None) -> Result:
         """Run a shell script in the machine."""
         return self.run(["/bin/sh", "-c", script], timeout=timeout)
+
+    def power_off(self, timeout: float = 60) -> None:
+        """Let the guest's kernel shut down, and wait until the machine is gone.
+
+        DeadlinePassed when it is not after ``timeout`` seconds. Its logs stay.
+        """
+        process = self._process
+        assert process is not None
+        with suppress(MachineLost):
+            self.run(["/bin/sh", "-c", f"{_POWER_OFF}; sleep {timeout:.0f}"], timeout=timeout)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise DeadlinePassed("The machine did not shut down in time.") from None
 
     def signal(self, number: int) -> None:
         """Send a signal to the command that runs."""
