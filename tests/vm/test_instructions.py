@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What vtdx stands in for, instruction by instruction, in a real kernel.
 
-Expected outcomes: SDM vol. 3C, VMXON, VMXOFF, SEAMCALL; vol. 2, MOV to control
-registers, RDMSR, WRMSR, MOVDIR64B; proof of SEAMCALL's by the TDX module ABI.
+Expected outcomes: SDM vol. 3C, VMX instruction reference (errors by number: 32.4) and
+SEAMCALL; vol. 2, MOV to control registers, RDMSR, WRMSR, MOVDIR64B; proof of SEAMCALL's
+by the TDX module ABI.
 """
 
 from __future__ import annotations
@@ -20,6 +21,52 @@ UD, GP, NONE = 6, 13, -1
 EIO = -5
 
 VM_FAIL_INVALID = {"trap": NONE, "cf": 1, "zf": 0}
+
+# VM-instruction error numbers, by what the probe did; SDM vol. 3C, 32.4.
+ERRORS = {
+    "error_vmxon": 15,
+    "error_vmclear_misaligned": 2,
+    "error_vmclear_too_high": 2,
+    "error_vmclear_vmxon": 3,
+    "error_vmptrld_misaligned": 9,
+    "error_vmptrld_too_high": 9,
+    "error_vmptrld_vmxon": 10,
+    "error_vmptrld_revision": 11,
+    "error_vmread_no_field": 12,
+    "error_vmread_too_high": 12,
+    "error_vmread_high_of_32": 12,
+    "error_vmwrite_no_field": 12,
+    "error_vmlaunch": 7,
+    "error_vmresume": 5,
+    "error_invept_type_0": 28,
+    "error_invept_type_3": 28,
+    "error_invept_type_too_high": 28,
+    "error_invept_memory_type": 28,
+    "error_invept_walk": 28,
+    "error_invept_reserved": 28,
+    "error_invept_too_high": 28,
+    "error_invvpid_type_4": 28,
+    "error_invvpid_vpid_0": 28,
+    "error_invvpid_reserved": 28,
+    "error_invvpid_address": 28,
+}
+
+# What VMREAD returns of what VMWRITE wrote: as much as the field is wide.
+VALUES = {
+    "value_16": 0xDEF0,
+    "value_32": 0x9ABCDEF0,
+    "value_64": 0x123456789ABCDEF0,
+    "value_64_high": 0x12345678,
+    "value_64_both": 0xFEDCBA989ABCDEF0,
+    "value_natural": 0xFFFFFFFF81000000,
+    "value_memory": 0x80050033,
+    "value_read_only": 99,
+    "value_of_first": 0x1111,
+    "value_after_vmclear": 0x1111,
+}
+
+# What VMPTRST stores, as the probe tells it.
+ANOTHER, SAME, NO_VMCS = 0, 1, 2
 
 # TDH.SYS.RD on a CPU without TDH.SYS.LP.INIT; semantics.md 3.6.
 LP_INIT_NOT_DONE = 0xC000050200000000
@@ -107,6 +154,82 @@ def test_a_faulted_msr_is_gp_on_that_cpu(healthy: dict[int, dict[str, Any]]) -> 
 @pytest.mark.parametrize("name", ["wrmsr_locked", "wrmsr_keyids"])
 def test_a_locked_msr_can_t_be_written(healthy: dict[int, dict[str, Any]], name: str) -> None:
     assert each(healthy, name) == [EIO] * 4
+
+
+def steps(found: dict[int, dict[str, Any]], start: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the probe did with VMCSs on every CPU, of the steps whose names start so."""
+    assert len(found) == 4
+    named = [step for cpu in found.values() for step in cpu.items() if step[0].startswith(start)]
+    assert named
+    yield from named
+
+
+def test_the_probe_has_room_for_all_its_steps(healthy: dict[int, dict[str, Any]]) -> None:
+    for cpu in healthy.values():
+        told = [finding for finding in cpu.values() if isinstance(finding, dict)]
+        assert len([step for step in told if "error" in step]) == cpu["vmcs_steps"]
+
+
+def test_outside_vmx_operation_instructions_about_a_vmcs_are_ud(
+    healthy: dict[int, dict[str, Any]],
+) -> None:
+    traps = {name: step["trap"] for name, step in steps(healthy, "outside_")}
+    assert len(traps) == 9
+    assert set(traps.values()) == {UD}
+
+
+def test_what_is_right_succeeds(healthy: dict[int, dict[str, Any]]) -> None:
+    for name, step in [*steps(healthy, "good_"), *steps(healthy, "value_")]:
+        assert (step["trap"], step["cf"], step["zf"]) == (NONE, 0, 0), name
+
+
+def test_without_a_current_vmcs_failures_are_vmfailinvalid(
+    healthy: dict[int, dict[str, Any]],
+) -> None:
+    for name, step in steps(healthy, "none_"):
+        if "value" not in step:
+            assert step | {"error": 0} == VM_FAIL_INVALID | {"error": 0}, name
+
+
+def test_with_a_current_vmcs_failures_are_vmfailvalid_and_say_why(
+    healthy: dict[int, dict[str, Any]],
+) -> None:
+    for cpu in healthy.values():
+        found = {name: step for name, step in cpu.items() if name.startswith("error_")}
+        assert {name: step["error"] for name, step in found.items()} == ERRORS
+        assert {(s["trap"], s["cf"], s["zf"]) for s in found.values()} == {(NONE, 0, 1)}
+
+
+def test_fields_hold_what_they_have_room_for(healthy: dict[int, dict[str, Any]]) -> None:
+    for cpu in healthy.values():
+        found = {name: step["value"] for name, step in cpu.items() if name.startswith("value_")}
+        assert found == VALUES
+
+
+def test_vmptrst_stores_which_vmcs_is_current(healthy: dict[int, dict[str, Any]]) -> None:
+    for name, step in steps(healthy, "same_"):
+        assert step["value"] == SAME, name
+    pointers = [step["value"] for _, step in steps(healthy, "none_") if "value" in step]
+    assert len(pointers) == 3 * 4
+    assert set(pointers) == {NO_VMCS}
+
+
+def test_where_the_processor_forgets_it_pseamldr_leaves_no_vmcs_current(
+    healthy: dict[int, dict[str, Any]],
+) -> None:
+    """IA32_VMX_BASIC bit 60 is clear (msrs-cpuid.yaml)."""
+    assert [step["value"] for step in each(healthy, "after_seamldr")] == [NO_VMCS] * 4
+
+
+def test_where_the_processor_keeps_it_the_vmcs_stays_current(boot: Boot) -> None:
+    with boot("gnr-2s", driver=False, extra=extra()) as machine:
+        found = probe(machine)
+        complaints = machine.kernel_complaints()
+
+    assert len(found) == 8
+    assert {cpu["seamldr_info"]["cf"] for cpu in found.values()} == {0}
+    assert {cpu["after_seamldr"]["value"] for cpu in found.values()} == {SAME}
+    assert complaints == []
 
 
 def test_without_a_module_seamcall_is_vmfailinvalid(boot: Boot) -> None:

@@ -20,6 +20,7 @@
 #define LEAST_SLEEP_NS 1000000ll
 
 #define LEAF_SYS_CONFIG 45
+#define LEAF_OF_PSEAMLDR BIT_ULL(63)
 #define MAX_TDMRS 64
 #define RESERVED_AREAS 16
 
@@ -402,8 +403,11 @@ void on_seamcall(unsigned int index, void *userdata)
 		vcpu_raise_gp(vcpu, site);
 	if (ending == ENDING_GP || ending == ENDING_UD)
 		return;
-	if (ending == ENDING_DONE)
+	if (ending == ENDING_DONE) {
 		write_regs(vcpu, &in, &out);
+		if (in.rax & LEAF_OF_PSEAMLDR)
+			vmx_leave_pseamldr(site->vtdx, vcpu);
+	}
 	vcpu_resume_flags(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn),
 			  ending == ENDING_DONE ? 0 : X86_EFLAGS_CF);
 }

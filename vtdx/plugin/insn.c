@@ -158,7 +158,9 @@ static enum tail tail_of(const struct insn *insn)
 	if (insn_is_setcc(insn) || insn_is_cmovcc(insn))
 		return TAIL_MODRM;
 	if (insn->map == INSN_MAP_0F38)
-		return insn->opcode == 0xf8 ? TAIL_MODRM : TAIL_UNKNOWN;
+		return insn->opcode == 0xf8 || insn->opcode == 0x80 || insn->opcode == 0x81 ?
+			       TAIL_MODRM :
+			       TAIL_UNKNOWN;
 	if (insn->map == INSN_MAP_ONE)
 		return insn->opcode == 0xcf ? TAIL_NONE : TAIL_UNKNOWN;
 	switch (insn->opcode) {

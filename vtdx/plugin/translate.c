@@ -44,8 +44,20 @@ static const struct rule rules[] = {
 	{ INSN_MAP_0F, 0x01, PREFIX_66, 0xff, 0xcf, OPERAND_ANY, on_seamcall, NULL },
 	/* VMXON: /6 */
 	{ INSN_MAP_0F, 0xc7, PREFIX_F3, 0x38, 0x30, OPERAND_MEMORY, on_vmxon, NULL },
-	/* VMXOFF */
+	/* VMXOFF, VMLAUNCH, VMRESUME */
 	{ INSN_MAP_0F, 0x01, PREFIX_NP, 0xff, 0xc4, OPERAND_ANY, on_vmxoff, NULL },
+	{ INSN_MAP_0F, 0x01, PREFIX_NP, 0xff, 0xc2, OPERAND_ANY, on_vmlaunch, NULL },
+	{ INSN_MAP_0F, 0x01, PREFIX_NP, 0xff, 0xc3, OPERAND_ANY, on_vmresume, NULL },
+	/* VMCLEAR and VMPTRLD: /6, VMPTRST: /7 */
+	{ INSN_MAP_0F, 0xc7, PREFIX_66, 0x38, 0x30, OPERAND_MEMORY, on_vmclear, NULL },
+	{ INSN_MAP_0F, 0xc7, PREFIX_NP, 0x38, 0x30, OPERAND_MEMORY, on_vmptrld, NULL },
+	{ INSN_MAP_0F, 0xc7, PREFIX_NP, 0x38, 0x38, OPERAND_MEMORY, on_vmptrst, NULL },
+	/* VMREAD, VMWRITE */
+	{ INSN_MAP_0F, 0x78, PREFIX_NP, 0, 0, OPERAND_ANY, on_vmread, NULL },
+	{ INSN_MAP_0F, 0x79, PREFIX_NP, 0, 0, OPERAND_ANY, on_vmwrite, NULL },
+	/* INVEPT, INVVPID */
+	{ INSN_MAP_0F38, 0x80, PREFIX_66, 0, 0, OPERAND_MEMORY, on_invept, NULL },
+	{ INSN_MAP_0F38, 0x81, PREFIX_66, 0, 0, OPERAND_MEMORY, on_invvpid, NULL },
 	/* MOV to CR4, MOV from CR4: /4 */
 	{ INSN_MAP_0F, 0x22, PREFIX_ANY, 0x38, 0x20, OPERAND_ANY, on_mov_to_cr, NULL },
 	{ INSN_MAP_0F, 0x20, PREFIX_ANY, 0x38, 0x20, OPERAND_ANY, on_mov_from_cr, NULL },
@@ -106,7 +118,7 @@ static bool decode(struct insn *insn, uint64_t va, const uint8_t *data, size_t n
 
 	if (insn_decode(insn, va, data, nr))
 		return true;
-	if (nr < 3 || !memchr(data, 0x0f, nr))
+	if (nr < 2 || !memchr(data, 0x0f, nr))
 		return false;
 	buf = g_byte_array_new();
 	ok = qemu_plugin_read_memory_vaddr(va, buf, MIN(sizeof(bytes), 0x1000 - (va & 0xfff)));

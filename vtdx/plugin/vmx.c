@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* VMX operation: entering, leaving, and CR4.VMXE. */
 #include "fault.h"
+#include "vmcs.h"
 #include "vtdx.h"
 #include "witness.h"
 
@@ -9,6 +10,7 @@
 #define FEATURE_CONTROL_VMX_OUTSIDE_SMX BIT_ULL(2)
 #define MSR_VMX_BASIC 0x480
 #define VMX_BASIC_32BIT_ADDRESSES BIT_ULL(48)
+#define VMX_BASIC_VMCS_OUTLIVES_SEAMRET BIT_ULL(60)
 #define MSR_VMX_CR0_FIXED0 0x486
 #define MSR_VMX_CR0_FIXED1 0x487
 #define MSR_VMX_CR4_FIXED0 0x488
@@ -65,11 +67,19 @@ static const char *vmxon_gp_reason(struct vtdx *vtdx, struct vcpu *vcpu)
 	return NULL;
 }
 
-static bool address_fits(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t pa, uint64_t basic)
+/**
+ * vmx_address_fits - whether an address may be that of a VMXON region or a VMCS
+ * @vtdx: the platform
+ * @vcpu: the running vCPU
+ * @pa: the address
+ */
+bool vmx_address_fits(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t pa)
 {
+	uint64_t basic = 0;
 	uint32_t regs[4];
 	unsigned int bits;
 
+	msr_read(vtdx, vcpu->index, MSR_VMX_BASIC, &basic);
 	cpuid_module(vtdx, vcpu->index, 0x80000008, 0, regs);
 	bits = basic & VMX_BASIC_32BIT_ADDRESSES ? 32 : regs[0] & 0xff;
 	return !(pa & 0xfff) && (bits == 0 || bits >= 64 || !(pa >> bits));
@@ -82,7 +92,7 @@ static const char *vmxon_invalid_reason(struct vtdx *vtdx, struct vcpu *vcpu, ui
 	uint32_t revision;
 
 	msr_read(vtdx, vcpu->index, MSR_VMX_BASIC, &basic);
-	if (!address_fits(vtdx, vcpu, pa, basic))
+	if (!vmx_address_fits(vtdx, vcpu, pa))
 		return "VMXON region address";
 	if (!vcpu_read_pa(vcpu, pa, &revision, sizeof(revision)))
 		return "no memory at the VMXON region";
@@ -90,13 +100,6 @@ static const char *vmxon_invalid_reason(struct vtdx *vtdx, struct vcpu *vcpu, ui
 		return "VMCS revision identifier";
 	return NULL;
 }
-
-static const char *const vmxon_results[] = {
-	[FAULT_NONE] = "done",
-	[FAULT_TRAP_UD] = "ud",
-	[FAULT_TRAP_GP] = "gp",
-	[FAULT_VMFAIL] = "vmfailinvalid",
-};
 
 /* What VMXON does here, and why; *pa is 0 when the operand can't be read. */
 static unsigned int vmxon_outcome(const struct site *site, struct vcpu *vcpu, uint64_t *pa,
@@ -128,24 +131,37 @@ static unsigned int vmxon_outcome(const struct site *site, struct vcpu *vcpu, ui
 	return *reason ? FAULT_VMFAIL : FAULT_NONE;
 }
 
+static const char *vmxon_result(unsigned int outcome, uint64_t flags)
+{
+	static const char *const results[] = {
+		[FAULT_NONE] = "done",
+		[FAULT_TRAP_UD] = "ud",
+		[FAULT_TRAP_GP] = "gp",
+		[FAULT_VMFAIL] = "vmfailinvalid",
+	};
+
+	return flags & X86_EFLAGS_ZF ? "vmfailvalid" : results[outcome];
+}
+
 /**
  * on_vmxon - answer VMXON
  * @index: the vCPU
  * @userdata: the site
- *
- * No VMCS is ever current, so that VMfail always is VMfailInvalid.
  */
 void on_vmxon(unsigned int index, void *userdata)
 {
 	const struct site *site = userdata;
 	struct vcpu *vcpu = site_vcpu(site, index);
 	const char *reason = NULL;
+	uint64_t pa = 0, flags = 0;
 	unsigned int outcome;
-	uint64_t pa = 0;
 
 	vmx_check_reset(vcpu);
 	outcome = vmxon_outcome(site, vcpu, &pa, &reason);
-	witness_vmxon(site->vtdx->witness, index, pa, vmxon_results[outcome], reason);
+	if (outcome == FAULT_VMFAIL)
+		flags = vmcs_flags(site->vtdx, vcpu,
+				   vcpu->vmx ? VMX_ERROR_VMXON_IN_VMX : VMX_ERROR_NO_VMCS);
+	witness_vmxon(site->vtdx->witness, index, pa, vmxon_result(outcome, flags), reason);
 	if (outcome == FAULT_TRAP_GP)
 		vcpu_raise_gp(vcpu, site);
 	if (outcome == FAULT_TRAP_GP || outcome == FAULT_TRAP_UD)
@@ -153,9 +169,26 @@ void on_vmxon(unsigned int index, void *userdata)
 	if (outcome == FAULT_NONE) {
 		vcpu->vmx = true;
 		vcpu->vmxon_pa = pa;
+		vcpu->vmcs_pa = VMCS_NONE;
 	}
-	vcpu_resume_flags(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn),
-			  outcome == FAULT_VMFAIL ? X86_EFLAGS_CF : 0);
+	vcpu_resume_flags(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn), flags);
+}
+
+/**
+ * vmx_leave_pseamldr - come back from P-SEAMLDR
+ * @vtdx: the platform
+ * @vcpu: the running vCPU
+ *
+ * No VMCS is current then, where the processor does not say that it keeps it (Linux
+ * 7.3 arch/x86/include/asm/vmx.h).
+ */
+void vmx_leave_pseamldr(struct vtdx *vtdx, struct vcpu *vcpu)
+{
+	uint64_t basic = 0;
+
+	msr_read(vtdx, vcpu->index, MSR_VMX_BASIC, &basic);
+	if (!(basic & VMX_BASIC_VMCS_OUTLIVES_SEAMRET))
+		vcpu->vmcs_pa = VMCS_NONE;
 }
 
 /**

@@ -55,6 +55,7 @@ enum {
 
 #define X86_CR0_PE BIT_ULL(0)
 #define X86_CR0_PG BIT_ULL(31)
+#define X86_CR4_LA57 BIT_ULL(12)
 #define X86_CR4_VMXE BIT_ULL(13)
 #define X86_EFLAGS_CF 0x001ull
 #define X86_EFLAGS_ZF 0x040ull
@@ -72,6 +73,7 @@ enum {
  * @vmxe: CR4.VMXE, which TCG does not know
  * @vmx: in VMX operation
  * @vmxon_pa: VMXON region
+ * @vmcs_pa: the current VMCS, or VMCS_NONE; of no meaning outside VMX operation
  * @leaf: RAX of the SEAMCALL under way
  * @debt_ns: modelled time that was not slept yet
  * @under_way: the CPUID or RDMSR that QEMU is about to execute, NULL for none
@@ -88,6 +90,7 @@ struct vcpu {
 	bool vmxe;
 	bool vmx;
 	uint64_t vmxon_pa;
+	uint64_t vmcs_pa;
 	uint64_t leaf;
 	int64_t debt_ns;
 	const struct site *under_way;
@@ -191,6 +194,15 @@ void translate_tb(struct qemu_plugin_tb *tb, void *userdata);
 void on_seamcall(unsigned int index, void *userdata);
 void on_vmxon(unsigned int index, void *userdata);
 void on_vmxoff(unsigned int index, void *userdata);
+void on_vmclear(unsigned int index, void *userdata);
+void on_vmptrld(unsigned int index, void *userdata);
+void on_vmptrst(unsigned int index, void *userdata);
+void on_vmread(unsigned int index, void *userdata);
+void on_vmwrite(unsigned int index, void *userdata);
+void on_invept(unsigned int index, void *userdata);
+void on_invvpid(unsigned int index, void *userdata);
+void on_vmlaunch(unsigned int index, void *userdata);
+void on_vmresume(unsigned int index, void *userdata);
 void on_mov_to_cr(unsigned int index, void *userdata);
 void on_mov_from_cr(unsigned int index, void *userdata);
 void on_rdmsr(unsigned int index, void *userdata);
@@ -202,6 +214,8 @@ void on_movdir64b(unsigned int index, void *userdata);
 
 /* vmx.c */
 void vmx_check_reset(struct vcpu *vcpu);
+void vmx_leave_pseamldr(struct vtdx *vtdx, struct vcpu *vcpu);
+bool vmx_address_fits(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t pa);
 
 /* msr.c */
 void msr_init(struct vtdx *vtdx);

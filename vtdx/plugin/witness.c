@@ -236,6 +236,33 @@ void witness_vmxoff(struct witness *witness, unsigned int cpu, const char *resul
 }
 
 /**
+ * witness_vmx - log a VMX instruction other than VMXON and VMXOFF
+ * @witness: the log
+ * @cpu: the vCPU
+ * @instruction: mnemonic
+ * @operand: address, type or encoding, or 0
+ * @result: "done" and so on
+ * @error: VM-instruction error number, 0 for none
+ */
+void witness_vmx(struct witness *witness, unsigned int cpu, const char *instruction,
+		 uint64_t operand, const char *result, unsigned int error)
+{
+	GString *line;
+
+	if (!witness)
+		return;
+	line = g_string_new(NULL);
+	g_string_printf(line, ", \"instruction\": \"%s\"", instruction);
+	append_hex64(line, ", \"operand\": ", operand);
+	g_string_append_printf(line, ", \"result\": \"%s\", \"error\": ", result);
+	if (error)
+		g_string_append_printf(line, "%u", error);
+	else
+		g_string_append(line, "null");
+	emit(witness, cpu, "vmx", line);
+}
+
+/**
  * witness_vmxe - log a change of CR4.VMXE
  * @witness: the log
  * @cpu: the vCPU

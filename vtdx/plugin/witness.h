@@ -43,6 +43,8 @@ void witness_seamcall(struct witness *witness, const struct witness_call *call);
 void witness_vmxon(struct witness *witness, unsigned int cpu, uint64_t pa, const char *result,
 		   const char *reason);
 void witness_vmxoff(struct witness *witness, unsigned int cpu, const char *result);
+void witness_vmx(struct witness *witness, unsigned int cpu, const char *instruction,
+		 uint64_t operand, const char *result, unsigned int error);
 void witness_vmxe(struct witness *witness, unsigned int cpu, bool value);
 void witness_msr(struct witness *witness, unsigned int cpu, bool write, uint32_t msr,
 		 uint64_t value, bool gp);

@@ -10,22 +10,15 @@
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/smp.h>
-#include <asm/asm.h>
 #include <asm/msr.h>
 #include <asm/special_insns.h>
 
-#define FLAG_CF BIT(0)
-#define FLAG_ZF BIT(6)
+#include "probe.h"
+
 #define ROUNDS 500
 
 #define TDH_SYS_RD 34
 #define FIRST_FIELD (~0ULL)
-
-/* What an instruction came to: a trap number, or flags. */
-struct outcome {
-	int trap;
-	unsigned long flags;
-};
 
 struct results {
 	struct outcome ud_outside, vmxon_no_vmxe, vmxoff_outside, misaligned, revision, twice;
@@ -39,21 +32,6 @@ struct results {
 static struct results all[NR_CPUS];
 static void *regions[NR_CPUS];
 static struct dentry *folder;
-
-/* EX_TYPE_FAULT leaves the trap number in RAX; -1 stands for none. */
-#define RUN(outcome, insn, ...)                                                   \
-	do {                                                                      \
-		unsigned long rax_ = -1UL, flags_;                                \
-		asm volatile("1: " insn "\n\tpushf\n\tpop %1\n\tmov $-1, %0\n"    \
-			     "\tjmp 3f\n2:\txor %k1, %k1\n3:\n"                   \
-			     _ASM_EXTABLE_TYPE(1b, 2b, EX_TYPE_FAULT)             \
-			     : "=&a"(rax_), "=&r"(flags_)                         \
-			     : __VA_ARGS__                                        \
-			     : "cc", "memory", "rcx", "rdx", "r8", "r9", "r10",   \
-			       "r11");                                            \
-		(outcome)->trap = (int)rax_;                                      \
-		(outcome)->flags = flags_;                                        \
-	} while (0)
 
 static void run_vmxon(struct outcome *outcome, u64 pa)
 {
@@ -149,6 +127,7 @@ static void probe_window(struct results *mine, unsigned long cr4, void *region)
 	*(u32 *)region ^= 1;
 	run_vmxon(&ignored, pa);
 	run_vmxon(&mine->twice, pa);
+	vmcs_probe_inside(pa);
 	write_cr4(&mine->vmxe_off, cr4);
 	RUN(&mine->seamcall, ".byte 0x66, 0x0f, 0x01, 0xcf", "0"(TDH_SYS_RD));
 	if (mine->seamcall.trap < 0)
@@ -181,6 +160,7 @@ static void probe_cpu(void *unused)
 	RUN(&mine->ud_outside, ".byte 0x66, 0x0f, 0x01, 0xcf", "0"(TDH_SYS_RD));
 	run_vmxon(&mine->vmxon_no_vmxe, __pa(regions[cpu]));
 	run_vmxoff(&mine->vmxoff_outside);
+	vmcs_probe_outside();
 	probe_window(mine, cr4, regions[cpu]);
 	probe_movdir64b(mine);
 	mine->rdmsr_gp = rdmsrl_safe(0x1401, &value);
@@ -223,6 +203,7 @@ static int results_show(struct seq_file *file, void *unused)
 		seq_printf(file, "  wrong_moves: %u\n", mine->wrong_moves);
 		seq_printf(file, "  strange_flags: %lu\n", mine->strange_flags);
 		seq_printf(file, "  status: %llu\n", mine->status);
+		vmcs_show(file, cpu);
 	}
 	return 0;
 }
@@ -239,14 +220,18 @@ static void free_regions(void)
 static int __init probe_init(void)
 {
 	u64 basic;
-	int cpu;
+	int cpu, ret;
 
 	if (rdmsrl_safe(MSR_IA32_VMX_BASIC, &basic))
 		return -ENODEV;
+	ret = vmcs_init((u32)basic & GENMASK(30, 0));
+	if (ret)
+		return ret;
 	for_each_possible_cpu(cpu) {
 		regions[cpu] = (void *)get_zeroed_page(GFP_KERNEL);
 		if (!regions[cpu]) {
 			free_regions();
+			vmcs_exit();
 			return -ENOMEM;
 		}
 		*(u32 *)regions[cpu] = (u32)basic & GENMASK(30, 0);
@@ -261,6 +246,7 @@ static void __exit probe_exit(void)
 {
 	debugfs_remove(folder);
 	free_regions();
+	vmcs_exit();
 }
 
 module_init(probe_init);
