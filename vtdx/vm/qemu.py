@@ -109,7 +109,9 @@ def _value(path: Path) -> str:
 def _processor(platform: Platform) -> list[str]:
     model = (
         f"max,vendor=GenuineIntel,family={platform.family},model={platform.model},"
-        f"stepping={platform.stepping},phys-bits=52,host-phys-bits=off,hypervisor=off"
+        f"stepping={platform.stepping},phys-bits=52,host-phys-bits=off,hypervisor=off,"
+        # Linux 7.3 takes a CPU with both SVM and VMX for broken (arch/x86/virt/hw.c).
+        "svm=off"
     )
     smp = (
         f"{platform.cpus},sockets={platform.sockets},cores={platform.cores},"
