@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Modelled time of leaves (README.md, [latency]). */
+/* Modelled time of leaves and of VMX instructions (README.md, [latency]). */
 #include <string.h>
 
 #include "platform.h"
+
+static bool parse_instruction(const char *text, uint64_t *leaf)
+{
+	if (!strcmp(text, "VMXON"))
+		*leaf = LATENCY_VMXON;
+	else if (!strcmp(text, "VMXOFF"))
+		*leaf = LATENCY_VMXOFF;
+	else
+		return false;
+	return true;
+}
 
 /* The line of a leaf, or NULL; with the lock held. */
 static struct platform_latency *find(struct platform *platform, uint64_t leaf)
@@ -31,7 +42,8 @@ static void set(struct platform *platform, const struct platform_latency *latenc
  * latency_set - set the time that a leaf takes
  * @platform: the platform
  * @library: for names of leaves
- * @leaf: the leaf's name or number, or "default" for those without a time of their own
+ * @leaf: the leaf's name or number, or "default" for those without a time of their own;
+ *	or "VMXON" or "VMXOFF"
  * @time: a number with ns, us, ms or s
  * @why: what is wrong with these
  */
@@ -45,7 +57,8 @@ bool latency_set(struct platform *platform, const struct seam_library *library, 
 		*why = "is not a time in ns, us, ms or s";
 		return false;
 	}
-	if (!others && !parse_leaf(library, leaf, &latency.leaf)) {
+	if (!others && !parse_instruction(leaf, &latency.leaf) &&
+	    !parse_leaf(library, leaf, &latency.leaf)) {
 		*why = "is not a leaf that the seam library knows";
 		return false;
 	}
@@ -61,16 +74,17 @@ bool latency_set(struct platform *platform, const struct seam_library *library, 
 /**
  * latency_ns - modelled time of a leaf
  * @platform: the platform
- * @leaf: RAX without version
+ * @leaf: RAX without version, or LATENCY_*
  */
 int64_t latency_ns(struct platform *platform, uint64_t leaf)
 {
+	bool instruction = leaf >= LATENCY_VMXOFF;
 	const struct platform_latency *line;
 	int64_t ns;
 
 	g_rw_lock_reader_lock(&platform->lock);
 	line = find(platform, leaf);
-	ns = line ? line->ns : platform->default_latency_ns;
+	ns = line ? line->ns : instruction ? 0 : platform->default_latency_ns;
 	g_rw_lock_reader_unlock(&platform->lock);
 	return ns;
 }

@@ -48,7 +48,7 @@ struct platform_cpuid {
 
 /**
  * struct platform_latency - a line of [latency]
- * @leaf: RAX without version
+ * @leaf: RAX without version, or LATENCY_*
  * @ns: time
  */
 struct platform_latency {
@@ -100,6 +100,10 @@ struct platform *platform_read(const char *path, const struct seam_library *libr
 			       GError **error);
 const struct platform_cpuid *platform_cpuid(const struct platform *platform, uint32_t cpu,
 					    uint32_t leaf, uint32_t subleaf);
+
+/* In place of a leaf, with version bits that no leaf has left: these take no default. */
+#define LATENCY_VMXON UINT64_MAX
+#define LATENCY_VMXOFF (UINT64_MAX - 1)
 
 /* latency.c */
 bool latency_set(struct platform *platform, const struct seam_library *library, const char *leaf,

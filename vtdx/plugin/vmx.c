@@ -143,6 +143,26 @@ static const char *vmxon_result(unsigned int outcome, uint64_t flags)
 	return flags & X86_EFLAGS_ZF ? "vmfailvalid" : results[outcome];
 }
 
+static void wait_for(struct vtdx *vtdx, uint64_t instruction)
+{
+	g_usleep(latency_ns(vtdx->platform, instruction) / 1000);
+}
+
+/*
+ * The time that VMXON takes passes before it, and it is begun again then: an
+ * interrupt that has come meanwhile is taken first, with CR4.VMXE set and VMX off.
+ */
+static void wait_before_vmxon(const struct site *site, struct vcpu *vcpu)
+{
+	if (vcpu->vmxon_waited || !latency_ns(site->vtdx->platform, LATENCY_VMXON)) {
+		vcpu->vmxon_waited = false;
+		return;
+	}
+	vcpu->vmxon_waited = true;
+	wait_for(site->vtdx, LATENCY_VMXON);
+	vcpu_resume(site->vtdx, vcpu, vcpu_here(vcpu, &site->insn));
+}
+
 /**
  * on_vmxon - answer VMXON
  * @index: the vCPU
@@ -157,6 +177,8 @@ void on_vmxon(unsigned int index, void *userdata)
 	unsigned int outcome;
 
 	vmx_check_reset(vcpu);
+	if (vcpu->vmxe && !vcpu->vmx)
+		wait_before_vmxon(site, vcpu);
 	outcome = vmxon_outcome(site, vcpu, &pa, &reason);
 	if (outcome == FAULT_VMFAIL)
 		flags = vmcs_flags(site->vtdx, vcpu,
@@ -216,6 +238,7 @@ void on_vmxoff(unsigned int index, void *userdata)
 		return;
 	}
 	vcpu->vmx = false;
+	wait_for(site->vtdx, LATENCY_VMXOFF);
 	vcpu_resume_flags(site->vtdx, vcpu, vcpu_next(vcpu, &site->insn), 0);
 }
 

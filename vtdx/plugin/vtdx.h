@@ -73,6 +73,7 @@ enum {
  * @vmxe: CR4.VMXE, which TCG does not know
  * @vmx: in VMX operation
  * @vmxon_pa: VMXON region
+ * @vmxon_waited: the time that VMXON takes has passed, and it comes next
  * @vmcs_pa: the current VMCS, or VMCS_NONE; of no meaning outside VMX operation
  * @leaf: RAX of the SEAMCALL under way
  * @debt_ns: modelled time that was not slept yet
@@ -90,6 +91,7 @@ struct vcpu {
 	bool vmxe;
 	bool vmx;
 	uint64_t vmxon_pa;
+	bool vmxon_waited;
 	uint64_t vmcs_pa;
 	uint64_t leaf;
 	int64_t debt_ns;
