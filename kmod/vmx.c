@@ -5,7 +5,8 @@
  * Nobody keeps count of who wants VMX on a CPU: KVM turns it on and off with its
  * own first and last VM. So tdxhost never leaves it on. A window opens with
  * interrupts off and is closed before they go on again; nothing else on the CPU
- * can see CR4.VMXE set meanwhile, and KVM can come and go at any time.
+ * can see CR4.VMXE set meanwhile, and KVM can come and go at any time. Where KVM's
+ * VMX operation is used it has not changed afterwards, nor has KVM's VMCS.
  */
 #include <linux/errno.h>
 #include <linux/gfp.h>
@@ -50,6 +51,25 @@ static u32 vmx_on(u64 pa)
 		     : [pa] "m"(pa), [done] "i"(VMXON_DONE), [vmfail] "i"(VMXON_VMFAIL)
 		     : "cc", "memory");
 	return end;
+}
+
+/*
+ * CR4.VMXE does not say. VMXON would, but its failure is written to the current VMCS,
+ * where KVM may be about to read why a VM entry of its own has failed. VMPTRST is #UD
+ * outside VMX operation and changes nothing in it.
+ */
+static bool in_vmx_operation(void)
+{
+	bool in = false;
+	u64 pa;
+
+	asm volatile("1:	vmptrst	%[pa]\n"
+		     "	movb	$1, %[in]\n"
+		     "2:\n" _ASM_EXTABLE(1b, 2b)
+		     : [pa] "=m"(pa), [in] "+qm"(in)
+		     :
+		     : "cc");
+	return in;
 }
 
 static void vmx_off(void)
@@ -114,10 +134,9 @@ static u32 why_vmxon_faulted(void)
  * @vmx: zeroed but for @update_cr4; what tdxhost_vmx_leave() needs afterwards; says why
  *	where it failed
  *
- * Where CR4.VMXE is set already VMX is somebody else's: VMXON then fails
- * without a fault, and their VMX operation is used as it is. It succeeds in
- * the moments in which KVM has set the bit but is not in VMX operation yet, or
- * has left it and not cleared the bit: then the window is our own.
+ * Where VMX is on already it is somebody else's, and used as it is. In the moments
+ * in which KVM has set CR4.VMXE but is not in VMX operation yet, or has left it and
+ * not cleared the bit, the window is our own and the bit stays set.
  *
  * Context: interrupts off, until after tdxhost_vmx_leave().
  * Return: 0, or the TDXHOST_CODE_* that says why there is no VMX operation.
@@ -130,6 +149,9 @@ u32 tdxhost_vmx_enter(struct tdxhost_vmx *vmx)
 	lockdep_assert_irqs_disabled();
 
 	*vmx = (struct tdxhost_vmx){ .update_cr4 = vmx->update_cr4, .cr4 = __read_cr4() };
+	vmx->borrowed = vmx->cr4 & X86_CR4_VMXE && in_vmx_operation();
+	if (vmx->borrowed)
+		return 0;
 	vmx->code = vmxon_page_prepare(&pa);
 	if (vmx->code)
 		return vmx->code;
@@ -139,10 +161,6 @@ u32 tdxhost_vmx_enter(struct tdxhost_vmx *vmx)
 	end = vmx_on(pa);
 	if (end == VMXON_DONE)
 		return 0;
-	if (end == VMXON_VMFAIL && vmx->cr4 & X86_CR4_VMXE) {
-		vmx->borrowed = true;
-		return 0;
-	}
 
 	restore_vmxe(vmx);
 	vmx->trap = end == VMXON_VMFAIL ? 0 : end;
