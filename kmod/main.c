@@ -193,3 +193,4 @@ module_exit(tdxhost_exit);
 MODULE_DESCRIPTION("Bring-up of the Intel TDX module on a host");
 MODULE_AUTHOR("tdxhost developers");
 MODULE_LICENSE("GPL");
+MODULE_VERSION(TDXHOST_VERSION);
