@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 from tdxhost import abi
 from tdxhost.abi import lib
+from tdxhost.access import Access
 from tdxhost.errors import (
     DriverDenied,
     DriverMissing,
@@ -207,21 +208,38 @@ def _open(path: Path) -> int:
 def _open_failure(path: Path, error: OSError) -> TdxHostError:
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
         return DriverMissing(
-            f"there is no {path}: the tdxhost driver is not loaded",
-            "Build it with 'make -C kmod' and load it with 'sudo insmod kmod/tdxhost.ko'; "
-            "if that fails, the kernel log says why.",
+            f"there is no {path}: the tdxhost driver is not loaded", _missing_hint(Access.read())
         )
     if error.errno in (errno.EPERM, errno.EACCES):
-        return DriverDenied(f"{path} can't be opened: {error.strerror}", _denied_hint())
+        return _denial(f"{path} can't be opened", error.errno, Access.read())
     return DriverRefused(error.errno or 0, f"open {path}")
 
 
-def _denied_hint() -> str:
+def _missing_hint(access: Access) -> str:
+    load = (
+        "Load it with 'sudo modprobe tdxhost'; where it is not installed, 'sudo ./scripts/install' "
+        "in the source tree does both. If it does not load, the kernel log says why."
+    )
+    return f"{load}\n  {access.in_the_way}" if access.in_the_way else load
+
+
+def _denial(what: str, number: int, access: Access) -> DriverDenied:
+    """Names the one of the kernel's reasons that it was; number alone does not tell."""
+    if number == errno.EPERM and access.administrator and access.locked_down:
+        return DriverDenied(
+            f"{what}: kernel lockdown ({access.lockdown}) forbids it, to root too", access.way_out
+        )
+    return DriverDenied(f"{what}: {os.strerror(number)}", _denied_hint(access))
+
+
+def _denied_hint(access: Access) -> str:
     if os.geteuid() != 0:
         return "Run it as root: sudo tdxhost …"
+    if not access.administrator:
+        return "The caller is root without CAP_SYS_ADMIN, as in a container: run it on the host."
     return (
-        "The caller is root, so CAP_SYS_ADMIN is missing (a container?) or kernel lockdown "
-        "is on (see /sys/kernel/security/lockdown; it follows Secure Boot)."
+        "The caller has CAP_SYS_ADMIN, so it is kernel lockdown, which mostly follows Secure Boot, "
+        "or a security module; the kernel log says which."
     )
 
 
@@ -246,7 +264,7 @@ def _no_cpu(number: int, command: str) -> TdxHostError:
 
 
 def _denied(number: int, command: str) -> TdxHostError:
-    return DriverDenied(f"{command}: {os.strerror(number)}", _denied_hint())
+    return _denial(command, number, Access.read())
 
 
 def _mismatch(number: int, command: str) -> TdxHostError:

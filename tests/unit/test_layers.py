@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "tdxhost"
 #: Each layer imports only those above it in this list.
 LAYERS = (
-    ("errors", "leaves", "_tdxhost_abi", "_abi_build"),
+    ("errors", "access", "leaves", "_tdxhost_abi", "_abi_build"),
     ("reference", "abi"),
     ("records",),
     ("device",),

@@ -95,7 +95,7 @@ def test_broken_platforms_do_not_share_a_message(boot: Boot) -> None:
 def test_without_driver_or_right_the_message_says_what_to_do(boot: Boot) -> None:
     driver = build.driver(kernels.find(kernels.default()))
     with boot(driver=False, extra={"/opt/tdxhost.ko": driver}) as host:
-        check_one_message(host, "status", ABSENT, "/dev/tdxhost", "insmod")
+        check_one_message(host, "status", ABSENT, "/dev/tdxhost", "modprobe tdxhost")
         assert host.run("insmod", "/opt/tdxhost.ko").status == 0
         host.run("udevadm", "settle")
         nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can keep the driver from being loaded or opened: privileges, signatures, lockdown."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+#: Number of CAP_SYS_ADMIN (include/uapi/linux/capability.h).
+CAP_SYS_ADMIN = 21
+
+LOCKDOWN = Path("sys/kernel/security/lockdown")
+SIGNED_ONLY = Path("sys/module/module/parameters/sig_enforce")
+COMMAND_LINE = Path("proc/cmdline")
+OWN_STATUS = Path("proc/self/status")
+SECURE_BOOT = Path(
+    "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
+)
+#: Before an EFI variable's value there are its attributes, 32 bits (efivarfs).
+EFI_VALUE_AT = 4
+
+#: Certificates of the keys that DKMS signs with: Debian's, Ubuntu's.
+CERTIFICATES = (Path("var/lib/dkms/mok.pub"), Path("var/lib/shim-signed/mok/MOK.der"))
+
+
+@dataclass(frozen=True)
+class Access:
+    """What this kernel allows whom, as far as it shows.
+
+    ``lockdown`` is none, integrity or confidentiality, empty where it can't be read. The
+    others are false where they can't.
+    """
+
+    lockdown: str = ""
+    lockdown_asked_for: bool = False
+    secure_boot: bool = False
+    signed_only: bool = False
+    administrator: bool = False
+    certificate: str = f"/{CERTIFICATES[0]}"
+
+    @classmethod
+    def read(cls, root: Path = Path("/")) -> Self:
+        """Reads it from the files below ``root``."""
+        certificates = [f"/{path}" for path in CERTIFICATES if (root / path).exists()]
+        return cls(
+            lockdown=_chosen(_text(root / LOCKDOWN)),
+            lockdown_asked_for="lockdown=" in _text(root / COMMAND_LINE),
+            secure_boot=_bytes(root / SECURE_BOOT)[EFI_VALUE_AT:] == b"\x01",
+            signed_only=_text(root / SIGNED_ONLY).strip() == "Y",
+            administrator=_has_sys_admin(_text(root / OWN_STATUS)),
+            certificate=(certificates or [cls.certificate])[0],
+        )
+
+    @property
+    def locked_down(self) -> bool:
+        """Whether kernel lockdown is on, which closes the driver's device to everyone."""
+        return self.lockdown not in ("", "none")
+
+    @property
+    def in_the_way(self) -> str:
+        """Says what keeps a driver that DKMS built out, and what to do; empty if nothing does."""
+        if self.locked_down:
+            return (
+                f"Kernel lockdown ({self.lockdown}) is on: it takes no driver without a signature "
+                f"that it trusts, and closes /dev/tdxhost whatever the signature. {self.way_out}"
+            )
+        if self.signed_only:
+            return (
+                "This kernel takes only modules with a signature that it trusts. Enrol the key "
+                f"that DKMS signs with: 'sudo mokutil --import {self.certificate}', reboot, and "
+                "choose Enroll MOK."
+            )
+        return ""
+
+    @property
+    def way_out(self) -> str:
+        """Says how kernel lockdown ends."""
+        if self.secure_boot:
+            return (
+                "It follows Secure Boot: switch that off in the firmware's setup, or for Linux "
+                "alone with 'sudo mokutil --disable-validation', and reboot."
+            )
+        if self.lockdown_asked_for:
+            return "The kernel's command line asks for it: take lockdown= away, and reboot."
+        return (
+            "Neither Secure Boot nor the kernel's command line asks for it: it was raised since "
+            "boot, and ends with a reboot, or it is built into the kernel."
+        )
+
+
+def _chosen(text: str) -> str:
+    """The word in brackets: none [integrity] confidentiality."""
+    return text.partition("[")[2].partition("]")[0]
+
+
+def _has_sys_admin(status: str) -> bool:
+    words = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
+    return any(int(word, 16) >> CAP_SYS_ADMIN & 1 for word in words)
+
+
+def _text(path: Path) -> str:
+    return _bytes(path).decode(errors="replace")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
