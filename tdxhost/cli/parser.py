@@ -31,7 +31,7 @@ def dispatch(words: Sequence[str]) -> int:
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Reads the command line; command is the module of the sub-command."""
-    arguments = _parser().parse_args(words)
+    arguments = build_parser().parse_args(words)
     arguments.format = getattr(arguments, "format", "table")
     arguments.verbose = getattr(arguments, "verbose", 0)
     return arguments
@@ -51,7 +51,8 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; man page and completion are made from it."""
     common = _common()
     parser = argparse.ArgumentParser(
         prog="tdxhost",
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    added = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for command in COMMANDS:
         sub = added.add_parser(
             command.NAME,
