@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# What scripts/install and scripts/uninstall share: where things are on a host.
+# A host needs nothing of the development environment.
+# shellcheck disable=SC2034 # the scripts use what is set here
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+umask 022
+
+# As su, without a dash, leaves it to root.
+PATH=$PATH:/usr/sbin:/sbin
+
+usage_status=2
+denied_status=4
+
+# The Python environment lies in a folder of its own below $home, with current for a
+# link to it; what people and shells look for are links from $prefix into that.
+prefix=/usr/local
+home=$prefix/lib/tdxhost
+current=$home/current
+linked=(
+	bin/tdxhost
+	share/man/man8/tdxhost.8
+	share/bash-completion/completions/tdxhost
+	share/zsh/site-functions/_tdxhost
+	share/fish/vendor_completions.d/tdxhost.fish
+)
+rules=$prefix/lib/udev/rules.d/60-tdxhost.rules
+at_boot=/etc/modules-load.d/tdxhost.conf
+# Folders that were not there before, outermost first.
+folders=$home/folders
+
+# leave STATUS MESSAGE...
+leave() {
+	local status=$1
+	shift
+	say "$*"
+	exit "$status"
+}
+
+need_root() {
+	[ "$(id -u)" -eq 0 ] || leave $denied_status "this changes the system, and needs root: sudo $1"
+}
+
+# One at a time: both scripts hold the folder in which they work.
+take_turns() {
+	exec 9<"$prefix/lib"
+	flock -n 9 || die "scripts/install or scripts/uninstall is running already"
+}
+
+# quietly WHAT COMMAND...: output matters only when the command fails.
+quietly() {
+	local what=$1 log status=0
+	shift
+	log=$(mktemp)
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	if [ $status -ne 0 ]; then
+		say "$what failed ($1 exited with $status):"
+		tail -n 25 "$log" >&2
+	fi
+	rm -f "$log"
+	return $status
+}
+
+# What DKMS has, one "VERSION KERNEL STATE" a line; KERNEL is - where it has the source alone.
+dkms_has() {
+	command -v dkms >/dev/null || return 0
+	dkms status -m tdxhost 2>/dev/null | sed -nE \
+		-e 's#^tdxhost/([^,:]+), ([^,]+), [^:]+: ([a-z]+).*#\1 \2 \3#p' \
+		-e 's#^tdxhost/([^,:]+): ([a-z]+).*#\1 - \2#p'
+}
+
+# Take a version out of DKMS, from all kernels, and its source away.
+dkms_drop() {
+	if dkms_has | grep -q "^$1 "; then
+		quietly "taking driver $1 out of DKMS" dkms remove -m tdxhost -v "$1" --all || return
+	fi
+	rm -rf "/usr/src/tdxhost-$1"
+}
+
+# Versions that DKMS has or whose source is there.
+driver_versions() {
+	{
+		dkms_has | cut -d ' ' -f 1
+		local source
+		for source in /usr/src/tdxhost-*; do
+			grep -qs '^PACKAGE_NAME="tdxhost"$' "$source/dkms.conf" && echo "${source#*/tdxhost-}"
+		done
+	} | sort -u
+}
+
+reload_udev() {
+	[ ! -S /run/udev/control ] || udevadm control --reload || say "udev did not reload its rules"
+}
+
+# Unload the driver if it is loaded; false when it is and stays.
+unload_driver() {
+	[ ! -d /sys/module/tdxhost ] || rmmod tdxhost 2>/dev/null
+}
+
+why_loaded() {
+	if [ "$(cat /sys/class/misc/tdxhost/status 2>/dev/null)" = unknown ]; then
+		echo "something has /dev/tdxhost open, or uses it otherwise"
+	else
+		echo "the TDX module may hold memory, which only a reboot gives back"
+	fi
+}
