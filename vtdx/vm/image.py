@@ -18,7 +18,10 @@ from vtdx.vm.errors import SetupFailed
 from vtdx.vm.kernels import Kernel
 
 # Of the kernel's modules, those that commands on a TDX host use.
-_MODULES = ("kvm-intel", "msr", "pvpanic-pci")
+MODULES = ("kvm-intel", "msr", "pvpanic-pci")
+
+# What a machine needs to find its disk; ext4 asks for crc32c by an alias.
+DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
 
 # What the Debian packages bring and no command needs: it would be unpacked at
 # every boot.
@@ -48,12 +51,17 @@ _GUEST = Path(__file__).resolve().parent / "guest"
 _SITE = "usr/lib/python3/dist-packages"
 
 
-def initramfs(kernel: Kernel, driver: Path | None, extra: Mapping[str, Path]) -> Path:
+def initramfs(
+    kernel: Kernel,
+    driver: Path | None,
+    extra: Mapping[str, Path],
+    modules: tuple[str, ...] = MODULES,
+) -> Path:
     """An initramfs with the guest, the kernel's modules, driver and package.
 
     ``extra`` adds files: path in the guest to file on this machine.
     """
-    layers = [_base(), _modules(kernel), _project(driver)]
+    layers = [_base(), _modules(kernel, modules), _project(driver)]
     if extra:
         layers.append(_files(extra))
     key = cache.key_of(*(str(layer) for layer in layers))
@@ -79,14 +87,14 @@ def _base() -> Path:
     return cache.entry("guest-base", key, make, "packing the guest")
 
 
-def _modules(kernel: Kernel) -> Path:
-    key = cache.key_of(str(kernel.image), repr(_MODULES))
+def _modules(kernel: Kernel, names: tuple[str, ...]) -> Path:
+    key = cache.key_of(str(kernel.image), repr(names))
 
     def make(into: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="tdxhost-") as name:
             target = Path(name) / "usr/lib/modules" / kernel.release
             target.mkdir(parents=True)
-            for file in kernels.module_files(kernel, _MODULES):
+            for file in kernels.module_files(kernel, names):
                 assert kernel.modules is not None
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(kernel.modules / file, target / file)
@@ -101,7 +109,7 @@ def _modules(kernel: Kernel) -> Path:
 def _project(driver: Path | None) -> Path:
     """The layer that changes with this checkout: package, driver, init, agent."""
     wheel = build.wheel()
-    own = [_GUEST / "init", _GUEST / "agent.py"]
+    own = [_GUEST / "init", _GUEST / "init-disk", _GUEST / "agent.py"]
     key = cache.key_of_files(own, _GUEST, str(wheel), str(driver))
 
     def make(into: Path) -> None:
@@ -110,7 +118,8 @@ def _project(driver: Path | None) -> Path:
             for folder in ("dev", "proc", "sys", "usr/lib/vtdx"):
                 (top / folder).mkdir(parents=True)
             shutil.copy(own[0], top / "init")
-            shutil.copy(own[1], top / "usr/lib/vtdx/agent.py")
+            for file in own[1:]:
+                shutil.copy(file, top / "usr/lib/vtdx")
             if driver is not None:
                 shutil.copy(driver, top / "usr/lib/vtdx/tdxhost.ko")
             _install(wheel, top)

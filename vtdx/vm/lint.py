@@ -112,7 +112,7 @@ def check_shell() -> None:
     """shellcheck and shfmt."""
     scripts = [
         name
-        for name in _tracked("scripts", "vtdx/vm/guest/init", ".ci/run")
+        for name in _tracked("scripts", "vtdx/vm/guest/init*", ".ci/run")
         if (build.PROJECT / name).read_bytes().startswith((b"#!/bin/bash", b"#!/bin/sh", b"# SPDX"))
     ]
     _in_root(scripts, _SHELL_SCRIPT.replace("{files}", " ".join(scripts)))

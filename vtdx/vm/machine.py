@@ -57,11 +57,12 @@ class Spec:
     ``log`` takes the plugin's log, ``console`` the kernel's; ``extra`` adds
     files (path in the guest to file here). ``driver`` is False to leave the
     driver out, ``driver_args`` are its parameters. A boot that says nothing on
-    its console for ``silence_seconds`` hangs.
+    its console for ``silence_seconds`` hangs. ``disk`` is an ext4 image to go on
+    from, with files, commands and udev of its own; what the machine writes is lost.
     """
 
     platform: Platform
-    kernel: str = field(default_factory=kernels.default)
+    kernel: str | kernels.Kernel = field(default_factory=kernels.default)
     driver: bool = True
     driver_args: Sequence[str] = ()
     append: str = ""
@@ -69,6 +70,7 @@ class Spec:
     log: Path | None = None
     console: Path | None = None
     extra: Mapping[str, Path] = field(default_factory=dict)
+    disk: Path | None = None
     silence_seconds: float = 60
 
 
@@ -106,6 +108,7 @@ def _booted_as(spec: Spec) -> dict[str, Any]:
         "driver_args": tuple(spec.driver_args),
         "append": spec.append,
         "extra": dict(spec.extra),
+        "disk": spec.disk,
     }
 
 
@@ -290,6 +293,7 @@ class Machine:
             control=folder / "control",
             console=self.console,
             log=spec.log,
+            disk=spec.disk,
             memory=self._origin.parts.memory if self._origin is not None else self._keep,
             resumed=self._origin is not None,
         )
@@ -298,9 +302,11 @@ class Machine:
         """Kernel and initramfs: what a snapshot booted, or built from this checkout."""
         if self._origin is not None:
             return self._origin.parts.kernel, self._origin.parts.initramfs
-        kernel = kernels.find(self.spec.kernel)
+        named = self.spec.kernel
+        kernel = kernels.find(named) if isinstance(named, str) else named
         driver = build.driver(kernel) if self.spec.driver else None
-        return kernel.image, image.initramfs(kernel, driver, self.spec.extra)
+        modules = image.MODULES + (image.DISK_MODULES if self.spec.disk else ())
+        return kernel.image, image.initramfs(kernel, driver, self.spec.extra, modules)
 
     def _boot(self, parts: qemu.Parts) -> None:
         """Start, and once more if the kernel hangs: an emulator's fault, not the test's."""

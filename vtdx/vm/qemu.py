@@ -43,6 +43,7 @@ class Parts:
     console: Path
     control: Path
     log: Path | None
+    disk: Path | None = None
     memory: tuple[Path, ...] = ()
     resumed: bool = False
 
@@ -90,13 +91,14 @@ def command(
         *("-machine", "q35", "-accel", "tcg,thread=multi"),
         *_processor(platform),
         *_memory(platform, parts),
+        *_disk(parts),
         *("-serial", f"file:{parts.console}"),
         *("-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent"),
         *("-chardev", f"socket,id=monitor,fd={monitor_fd}"),
         *("-object", "monitor-qmp,id=qmp,chardev=monitor"),
         *("-plugin", ",".join(plugin)),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
-        *("-append", _kernel_arguments(platform, append)),
+        *("-append", _kernel_arguments(platform, parts, append)),
         *(("-S", "-incoming", "defer") if parts.resumed else ()),
     ]
 
@@ -139,8 +141,16 @@ def _backend(parts: Parts, number: int) -> str:
     return f"memory-backend-file,mem-path={file},share={'off' if parts.resumed else 'on'}"
 
 
-def _kernel_arguments(platform: Platform, append: str) -> str:
+def _disk(parts: Parts) -> list[str]:
+    if parts.disk is None:
+        return []
+    drive = f"file={_value(parts.disk)},format=raw,if=none,id=disk,snapshot=on"
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
+
+
+def _kernel_arguments(platform: Platform, parts: Parts, append: str) -> str:
     reserved = [f"memmap={part.size}${part.base}" for part in platform.reserved]
     kaslr = ["nokaslr"] if len(reserved) > _MEMMAPS_THAT_KASLR_SEES else []
-    words = ["console=ttyS0,115200", "panic=-1", *reserved, *kaslr, append]
+    init = ["rdinit=/usr/lib/vtdx/init-disk"] if parts.disk else []
+    words = ["console=ttyS0,115200", "panic=-1", *reserved, *kaslr, *init, append]
     return " ".join(words).strip()

@@ -33,9 +33,12 @@ def snapshot(
 
     ``with snapshot(spec) as snap: with Machine(other_spec, start=snap)``. A session
     that ``prepare`` leaves open is there in each of them (Machine.attach()). Raises
-    SnapshotFailed when ``prepare`` left VMX on or called the TDX module. The files
+    SnapshotFailed when ``prepare`` left VMX on or called the TDX module, or for a
+    machine with a disk, whose writes would be lost. The files
     are gone at the end; machines that started from them run on.
     """
+    if spec.disk is not None:
+        raise SnapshotFailed("A machine with a disk can't be kept: what it wrote would be lost.")
     with (
         tempfile.TemporaryDirectory(prefix="tdxhost-snapshot-") as name,
         _memory_files(len(spec.platform.nodes)) as memory,
