@@ -5,7 +5,6 @@
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
-#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -236,7 +235,7 @@ static int init_tdmr(struct tdxhost_step_result *result, const struct tdmr *tdmr
 	do {
 		struct tdxhost_call call = { .leaf = TDH_SYS_TDMR_INIT, .in.rcx = tdmr->base };
 
-		if (signal_pending(current))
+		if (tdxhost_is_stopped())
 			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);
 		tdxhost_seamcall_stretch(&call, end);
 		ret = tdxhost_step_took(result, &call);

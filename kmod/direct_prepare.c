@@ -6,7 +6,6 @@
 #include <linux/irqflags.h>
 #include <linux/mm.h>
 #include <linux/printk.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 
@@ -66,7 +65,7 @@ static int cpu_failed(struct tdxhost_step_result *result, const struct tdxhost_a
 	result->r9 = cpu->r9;
 	result->r10 = cpu->r10;
 	result->r11 = cpu->r11;
-	/* A signal has come before the tries were used up. */
+	/* Stopped before the tries were used up. */
 	if (attempt->again)
 		return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, cpu->cpu);
 	tdxhost_step_fail(result, cpu->code, cpu->cpu);
@@ -280,7 +279,7 @@ static int alloc_pieces(struct tdxhost_map *map, struct tdxhost_step_result *res
 		struct tdmr_piece piece;
 		int ret = -EINTR;
 
-		if (!signal_pending(current))
+		if (!tdxhost_is_stopped())
 			ret = tdxhost_pamt_alloc(&piece, bytes, tdmr->node, &memory, limits);
 		if (ret == -EINTR)
 			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);

@@ -34,7 +34,7 @@ static struct {
 	u64 attempts;
 	/* No attempt can succeed any more. */
 	bool final;
-	/* The machine goes down: there are no more attempts. */
+	/* The machine goes down, for good: no attempt begins or goes on. Read without lock. */
 	bool ended;
 	/* The TDX module has memory of ours, so this module must stay. */
 	bool holds_memory;
@@ -65,6 +65,17 @@ bool tdxhost_module_wants_cpus(void)
 {
 	return tdxhost_module_holds_memory() ||
 	       READ_ONCE(state.module_status) == TDXHOST_MODULE_INITIALIZED;
+}
+
+/**
+ * tdxhost_is_stopped() - whether what the caller does has to end here
+ *
+ * Context: task.
+ * Return: true when a signal waits for the caller, or the machine goes down.
+ */
+bool tdxhost_is_stopped(void)
+{
+	return signal_pending(current) || READ_ONCE(state.ended);
 }
 
 /**
@@ -110,7 +121,7 @@ int tdxhost_step_took(struct tdxhost_step_result *result, const struct tdxhost_c
 	result->retries += call->retries;
 	if (!ret)
 		return 0;
-	/* A signal has come before the tries were used up. */
+	/* Stopped before the tries were used up. */
 	if (call->again)
 		return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, call->cpu);
 	result->trap = call->trap;
@@ -144,7 +155,7 @@ static int run_step(const struct tdxhost_step *step, u32 flags, struct tdxhost_s
 		.start_ns = ktime_get_ns(),
 	};
 	tdxhost_status_step(result, true);
-	ret = signal_pending(current) ?
+	ret = tdxhost_is_stopped() ?
 		      tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE) :
 		      step->run(result, flags);
 	result->duration_ns = ktime_get_ns() - result->start_ns;
@@ -315,15 +326,17 @@ int tdxhost_enable(u32 flags, struct tdxhost_enable *answer)
 }
 
 /**
- * tdxhost_enable_end() - wait for the attempt under way, and let none follow
+ * tdxhost_enable_end() - stop the attempt under way, and let none follow
  *
- * For a machine that goes down: whoever still calls is about to be killed.
+ * For a machine that goes down. The attempt ends as by a signal, after the
+ * SEAMCALL that runs or the PAMT that is being allocated.
  *
  * Context: task, may sleep.
  */
 void tdxhost_enable_end(void)
 {
+	WRITE_ONCE(state.ended, true);
+	/* Whoever holds it is in an attempt. */
 	mutex_lock(&enable_lock);
-	state.ended = true;
 	mutex_unlock(&enable_lock);
 }

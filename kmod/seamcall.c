@@ -6,7 +6,6 @@
 #include <linux/kernel.h>
 #include <linux/ktime.h>
 #include <linux/lockdep.h>
-#include <linux/sched/signal.h>
 #include <linux/smp.h>
 #include <linux/tdxhost.h>
 
@@ -188,13 +187,13 @@ int tdxhost_seamcall_atomic(struct tdxhost_call *call)
  * the caller waiting and nobody else.
  *
  * Context: task, may sleep.
- * Return: true when it is to be repeated now; false when it is not, or a signal came.
+ * Return: true when it is to be repeated now; false when it is not, or the caller is stopped.
  */
 bool tdxhost_wait_again(bool again)
 {
 	might_sleep();
 
-	if (!again || signal_pending(current))
+	if (!again || tdxhost_is_stopped())
 		return false;
 	usleep_range(PAUSE_LEAST_US, PAUSE_MOST_US);
 	return true;
@@ -206,7 +205,7 @@ bool tdxhost_wait_again(bool again)
  * @rdx_end: the work is done when RDX has come here
  *
  * Returns after some calls, done or not, so that the caller can look around. A
- * signal ends the tries, and leaves @call->again set.
+ * caller that is stopped tries no more, which leaves @call->again set.
  *
  * Context: task, may sleep. The CPU must be enabled.
  * Return: 0 for a status of success class, otherwise a negative errno.

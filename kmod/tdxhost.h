@@ -74,6 +74,7 @@ unsigned int tdxhost_package_online(u32 package, unsigned int but);
 /* enable.c */
 int tdxhost_enable(u32 flags, struct tdxhost_enable *answer);
 void tdxhost_enable_end(void);
+bool tdxhost_is_stopped(void);
 int tdxhost_step_fail(struct tdxhost_step_result *result, u32 code, u32 cpu);
 int tdxhost_step_took(struct tdxhost_step_result *result, const struct tdxhost_call *call);
 int tdxhost_step_call(struct tdxhost_step_result *result, struct tdxhost_call *call);

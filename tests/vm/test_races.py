@@ -296,10 +296,10 @@ def test_more_cpus_than_the_machine_has_themselves(boot: Boot, races: dict[str, 
 REBOOT = "import ctypes; ctypes.CDLL(None).reboot(0x1234567)"
 
 
-def test_a_reboot_waits_for_the_attempt_under_way(fresh: Start) -> None:
-    """Caches are flushed then: nothing may write with the TDX module's key any more."""
+def test_a_reboot_stops_the_attempt_under_way(fresh: Start) -> None:
+    """Caches are flushed then, and whoever reboots does not wait for the other 50 s."""
     with fresh as host:
-        host.control.latency(TDMR_INIT, "2ms")
+        host.control.latency(TDMR_INIT, "100ms")
         script = f"""
         {program.IN_GUEST} rounds seed=1 rounds=1 callers=1 mix=enable_cpus &
         until tdxhost status --format json | grep -q '"step": "tdmr_init"'; do :; done
@@ -307,11 +307,12 @@ def test_a_reboot_waits_for_the_attempt_under_way(fresh: Start) -> None:
         """
         with pytest.raises(MachineLost):
             host.sh(script)
-        (life,) = invariants.check_log(host.witness(), host.machine.spec.platform)
-        ends = [host.witness().initialized_to(tdmr) for tdmr in host.witness().tdmrs()]
+        witness = host.witness()
+        (life,) = invariants.check_log(witness, host.machine.spec.platform)
 
-    assert life.initialised
-    assert ends == [tdmr.base + tdmr.size for tdmr in host.witness().tdmrs()]
+    assert life.done[CONFIG] == 1
+    in_all = sum(tdmr.size for tdmr in witness.tdmrs()) >> 22
+    assert 0 < len(witness.of(TDMR_INIT)) < in_all // 2
 
 
 STAMP = "[   20.418495] "
