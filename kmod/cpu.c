@@ -298,6 +298,31 @@ bool tdxhost_cpu_enabled(int cpu)
 }
 
 /**
+ * tdxhost_cpus_log_missing() - log which CPUs the TDX module may be waiting for
+ *
+ * It counts those that firmware has enabled, whether the kernel uses them or not.
+ *
+ * Context: task, may sleep. Every online CPU is enabled.
+ */
+void tdxhost_cpus_log_missing(void)
+{
+	cpumask_var_t missing;
+	int cpu;
+
+	if (!zalloc_cpumask_var(&missing, GFP_KERNEL))
+		return;
+	for_each_present_cpu(cpu)
+		if (!tdxhost_cpu_enabled(cpu))
+			cpumask_set_cpu(cpu, missing);
+	if (cpumask_empty(missing))
+		pr_err("every CPU known here is enabled: was TDX in use before, or is nr_cpus= set?\n");
+	else
+		pr_err("CPUs %*pbl are missing: TDX takes every CPU that firmware has enabled\n",
+		       cpumask_pr_args(missing));
+	free_cpumask_var(missing);
+}
+
+/**
  * tdxhost_cpus_count() - count CPUs by their state
  * @status: its counts of CPUs are filled
  *

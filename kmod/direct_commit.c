@@ -77,10 +77,14 @@ static int config(struct tdxhost_step_result *result, u64 array_pa, u32 nr)
 		.leaf = TDH_SYS_CONFIG,
 		.in = { .rcx = array_pa, .rdx = nr },
 	};
+	int ret;
 
 	tdxhost_platform_get(&platform);
 	call.in.r8 = platform.keyid_first;
-	return tdxhost_step_call(result, &call);
+	ret = tdxhost_step_call(result, &call);
+	if (tdxhost_status_code(call.status) == TDX_SYS_CONFIG_NOT_PENDING)
+		tdxhost_cpus_log_missing();
+	return ret;
 }
 
 /**

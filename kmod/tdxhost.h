@@ -67,6 +67,7 @@ u32 tdxhost_cpus_arrivals(void);
 u32 tdxhost_cpus_changes(void);
 void tdxhost_cpu_result(int cpu, struct tdxhost_cpu_result *result);
 bool tdxhost_cpu_enabled(int cpu);
+void tdxhost_cpus_log_missing(void);
 void tdxhost_cpus_count(struct tdxhost_status *status);
 u32 tdxhost_cpus_packages(void);
 unsigned int tdxhost_package_online(u32 package, unsigned int but);
