@@ -25,8 +25,16 @@ from tdxhost.records import (
 from tdxhost.remedies import go_on, remedies
 from tdxhost.state import Outcome, State
 from tdxhost.status import Decoded, Reference
-from tdxhost.topology import format_cpu_list
-from tdxhost.wording import GONE, SEE_STATUS, TEXTS, TRAPS, progress, specific
+from tdxhost.wording import (
+    GONE,
+    SEE_STATUS,
+    TEXTS,
+    TRAPS,
+    config_not_pending,
+    cpus_named,
+    progress,
+    specific,
+)
 from tdxhost.words import count
 
 #: Findings that say that this host, not one CPU of it, has no usable TDX.
@@ -55,6 +63,9 @@ BEFORE_ANSWERS = frozenset({Step.NONE, Step.PLATFORM, Step.CPUS})
 PASSING = frozenset(
     {"TDX_RND_NO_ENTROPY", "TDX_KEY_GENERATION_FAILED", "TDX_SYS_BUSY", "TDX_OPERAND_BUSY"}
 )
+
+#: The status of TDH.SYS.CONFIG that says that CPUs are missing.
+WAITING = "TDX_SYS_CONFIG_NOT_PENDING"
 
 NO_MEMORY_KNOWN = Memory((), 0)
 
@@ -162,7 +173,7 @@ class Judge:
             return Verdict(ExitCode.OK)
         told = bool(cpus.findings) and module.step is Step.CPUS
         if module.code in ABSENT and module.step in BEFORE_ANSWERS and not told:
-            return Verdict(ExitCode.ABSENT, (self._step(module, state.memory),))
+            return Verdict(ExitCode.ABSENT, (self._step(module, state),))
         *causes, last = self._found(state, told)
         return Verdict(ExitCode.FAILED, (*causes, replace(last, left=self._left(state))))
 
@@ -170,11 +181,11 @@ class Judge:
         """What happened, its cause first; told when the CPUs' own findings are the cause."""
         module, failed = state.module, state.failed_step or state.module
         if module.code in REFUSALS:
-            cause = [] if told or failed is module else [self._step(failed, state.memory)]
-            return [*cause, self._step(module, state.memory)]
+            cause = [] if told or failed is module else [self._step(failed, state)]
+            return [*cause, self._step(module, state)]
         if told and module.code is not Code.INTERRUPTED:
             return [self._missing(state.cpus)]
-        return [self._step(failed, state.memory)]
+        return [self._step(failed, state)]
 
     def _left(self, state: State) -> tuple[str, ...]:
         """The ways to go on from the step that failed."""
@@ -189,10 +200,20 @@ class Judge:
         outcome = Outcome(code=Code.CPU_NOT_ENABLED, error=0)
         return self.explain(outcome, f"step {Step.CPUS.label}: ", cpus_named(failed))
 
-    def _step(self, result: EnableResult | Status | StepResult, memory: Memory) -> Finding:
+    def _step(self, result: EnableResult | Status | StepResult, state: State) -> Finding:
         """Says how a step, or tdx_enable() at it, failed."""
         cpu = "" if result.cpu is None else cpus_named([result.cpu])
-        return self.explain(Outcome.of(result), step_where(result), cpu, memory)
+        outcome = Outcome.of(result)
+        if outcome.code is Code.SEAMCALL and self.decode(outcome).name == WAITING:
+            why, hint = config_not_pending(state.missing, state.processors)
+            if why:
+                return self._waiting(outcome, why, hint)
+        return self.explain(outcome, step_where(result), cpu, state.memory)
+
+    def _waiting(self, outcome: Outcome, why: str, hint: str) -> Finding:
+        """Says that TDH.SYS.CONFIG waits; the CPU that it was called on has no part in that."""
+        leaf, status = leaf_name(outcome.leaf), self.decode(outcome).label
+        return Finding(f"step {outcome.step.label}: {leaf}: {status}: {why}", hint)
 
 
 def interrupted(status: Status, *, skip_non_cmr: bool) -> Finding:
@@ -213,11 +234,6 @@ def repeats(outcome: Outcome) -> str:
     if outcome.step is Step.NONE:
         return f"; still so after {count(outcome.retries, 'repeat')}"
     return f"; SEAMCALLs repeated in this step: {outcome.retries}"
-
-
-def cpus_named(cpus: Sequence[int]) -> str:
-    """CPUs as a message names them: CPU 3, CPUs 0-2,8."""
-    return f"CPU{'s' if len(cpus) > 1 else ''} {format_cpu_list(cpus)}"
 
 
 def step_where(result: EnableResult | Status | StepResult) -> str:

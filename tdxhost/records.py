@@ -273,6 +273,11 @@ class CpuResult(Record):
         return self.start_ns != 0
 
     @property
+    def was_enabled(self) -> bool:
+        """Whether it was enabled when it was last online."""
+        return self.tried and not self.error
+
+    @property
     def did_global_init(self) -> bool:
         """Whether this CPU ran TDH.SYS.INIT for the machine."""
         return bool(self.flags & lib.TDXHOST_CPU_DID_GLOBAL_INIT)

@@ -15,10 +15,11 @@ NON_RECOVERABLE_BIT = 1 << 62
 #: What a status says about the state of a TDX module that has accepted TDH.SYS.CONFIG.
 STATES = {
     "TDX_OPERAND_INVALID": "the TDX module does not take inputs that can't be changed any more",
-    "TDX_SYS_INIT_NOT_PENDING": "the TDX module was initialised before, by another kernel",
+    "TDX_SYS_INIT_NOT_PENDING": "the TDX module was initialised before, by an earlier kernel",
     "TDX_SYS_KEY_CONFIG_NOT_PENDING": "the TDX module is not in the state in which it takes keys",
     "TDX_SYS_LP_INIT_NOT_DONE": "TDH.SYS.LP.INIT was not done on the CPU, and now it is too late",
-    "TDX_SYS_LP_INIT_NOT_PENDING": "the TDX module was configured before, and takes no more CPUs",
+    "TDX_SYS_LP_INIT_NOT_PENDING": "the TDX module was configured before, by an earlier kernel or "
+    "driver, and takes no more CPUs",
     "TDX_SYS_NOT_READY": "the TDX module does not count its key as configured on every package",
     "TDX_SYS_SHUTDOWN": "the TDX module was shut down, and takes no more work",
 }

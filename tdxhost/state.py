@@ -4,12 +4,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tdxhost.processors import UNKNOWN, Missing, Processors, missing
 from tdxhost.records import (
     Code,
     CpuResult,
     EnableResult,
     Info,
     Memory,
+    ModuleStatus,
     RangeKind,
     Status,
     Step,
@@ -19,7 +21,11 @@ from tdxhost.records import (
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where everything stands; enabled is what ENABLE answered, where it was asked."""
+    """Where everything stands.
+
+    enabled is what ENABLE answered, where it was asked; processors is what the host knows beside
+    the driver.
+    """
 
     info: Info
     status: Status
@@ -27,6 +33,7 @@ class State:
     steps: tuple[StepResult, ...]
     memory: Memory
     enabled: EnableResult | None = None
+    processors: Processors = UNKNOWN
 
     @property
     def module(self) -> EnableResult | Status:
@@ -38,6 +45,13 @@ class State:
         """The step that tdx_enable() failed at, which knows more than its answer."""
         at = self.module.step
         return next((step for step in self.steps if step.step is at and step.error), None)
+
+    @property
+    def missing(self) -> Missing:
+        """Processors that firmware enabled and the TDX module was never told of."""
+        if self.module.module_status is ModuleStatus.INITIALIZED:
+            return Missing((), (), ())
+        return missing(self.cpus, self.processors)
 
     @property
     def left_out(self) -> bool:

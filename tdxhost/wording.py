@@ -3,8 +3,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from tdxhost.processors import Missing, Processors
 from tdxhost.records import Code, Memory, ModuleStatus, Range, RangeKind, Status, Step
 from tdxhost.state import Outcome
+from tdxhost.topology import format_cpu_list
 from tdxhost.words import count, size, span
 
 BIOS_TDX = (
@@ -19,6 +21,16 @@ BIOS_LOADER = (
 REPORT_CPU = "Compare this CPU's firmware settings and microcode with the other CPUs'."
 SEE_STATUS = "See how it stands with: sudo tdxhost status"
 MEMORY_MAP = "tdxhost memory shows the ranges; undo memmap= and similar on the kernel command line."
+
+WAITS = "the TDX module waits for every processor that firmware enabled"
+NONE_MISSING = (
+    "every processor in ACPI's list (MADT) is enabled: firmware enabled more than it lists, or the "
+    "TDX module was configured meanwhile",
+    "Reboot; if it is so again, update the BIOS.",
+)
+SMT_ON = "Turn hyperthreads on: echo on | sudo tee /sys/devices/system/cpu/smt/control"
+SMT_FORCED = "Boot without nosmt=force: until then, hyperthreads can't be turned on."
+PASSED_OVER = "Boot with every processor; why some were passed over: sudo dmesg | grep -i apic"
 
 TRAPS = {
     6: "#UD, invalid opcode: the CPU is not in VMX operation, or has no SEAM",
@@ -243,3 +255,44 @@ def progress(status: Status) -> str:
     if not status.progress_total or status.step not in UNITS:
         return ""
     return f"{status.progress} of {status.progress_total} {UNITS[status.step]}"
+
+
+def cpus_named(cpus: Sequence[int]) -> str:
+    """CPUs as a message names them: CPU 3, CPUs 0-2,8."""
+    return f"CPU{'s' if len(cpus) > 1 else ''} {format_cpu_list(cpus)}"
+
+
+def config_not_pending(missing: Missing, processors: Processors) -> tuple[str, str]:
+    """Says why TDH.SYS.CONFIG can't go ahead, and what to do; empty where that is not known."""
+    if missing.apic_ids is None and not missing.cpus:
+        return "", ""
+    who = [_never_enabled(missing)] if missing.cpus else []
+    if missing.apic_ids:
+        ids = f"APIC id{'s' if len(missing.apic_ids) > 1 else ''}"
+        who.append(f"Linux has no CPU for {ids} {format_cpu_list(missing.apic_ids)}")
+    if not who:
+        return NONE_MISSING
+    return f"{', and '.join(who)}; {WAITS}", _bring_in(missing, processors)
+
+
+def _never_enabled(missing: Missing) -> str:
+    if missing.offline != missing.cpus:
+        return f"not enabled: {cpus_named(missing.cpus)}"
+    are = "are offline and were" if len(missing.cpus) > 1 else "is offline and was"
+    return f"{cpus_named(missing.cpus)} {are} never enabled"
+
+
+def _bring_in(missing: Missing, processors: Processors) -> str:
+    advice = []
+    if missing.offline and processors.smt == "off":
+        advice.append(SMT_ON)
+    elif missing.offline and processors.smt == "forceoff":
+        advice.append(SMT_FORCED)
+    elif missing.offline:
+        them = "them" if len(missing.offline) > 1 else "it"
+        cpus = format_cpu_list(missing.offline)
+        advice.append(f"Bring {them} online: sudo chcpu --enable {cpus}")
+    if missing.apic_ids:
+        words = " ".join(processors.limits)
+        advice.append(f"Boot without {words}" if words else PASSED_OVER)
+    return "; ".join(advice)

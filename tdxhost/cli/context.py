@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tdxhost.cli.documents import Document
 from tdxhost.cli.tables import Block, show
 from tdxhost.device import Device, Driver
 from tdxhost.errors import ExitCode
 from tdxhost.findings import Finding, Judge, Verdict
+from tdxhost.processors import Processors, read_processors
+from tdxhost.state import State
 from tdxhost.topology import Topology
 
 Opener = Callable[[], AbstractContextManager[Driver]]
@@ -26,6 +28,7 @@ class Context:
     open_driver: Opener = Device
     judge: Judge = field(default_factory=Judge)
     topology: Topology = field(default_factory=Topology)
+    processors: Callable[[], Processors] = read_processors
 
     @property
     def verbose(self) -> bool:
@@ -36,6 +39,10 @@ class Context:
     def for_people(self) -> bool:
         """Whether the output is a table, not a document."""
         return bool(self.arguments.format == "table")
+
+    def complete(self, state: State) -> State:
+        """Adds to what the driver says what the host itself does."""
+        return replace(state, processors=self.processors())
 
     def finish(
         self, verdict: Verdict, document: Callable[[], Document], blocks: Callable[[], list[Block]]

@@ -11,6 +11,7 @@ from tdxhost.bringup import Metadata
 from tdxhost.fields import FieldTable, Reading
 from tdxhost.findings import Judge, Verdict
 from tdxhost.leaves import leaf_name
+from tdxhost.processors import Missing
 from tdxhost.records import (
     Code,
     CpuResult,
@@ -139,9 +140,19 @@ def state_document(judge: Judge, state: State, verdict: Verdict) -> Document:
         "module": module_of(judge, state.module, state.info.provider),
         "cpus": [cpu_of(judge, cpu) for cpu in state.cpus],
         "steps": [step_of(judge, step) for step in state.steps],
+        **_missing(state.missing),
         "pamt_bytes": state.status.pamt_bytes,
         **_outside(state.memory),
         "findings": findings_of(verdict),
+    }
+
+
+def _missing(missing: Missing) -> Document:
+    """Processors that the TDX module waits for; apic_ids have no CPU number, null is unknown."""
+    apic_ids = missing.apic_ids
+    return {
+        "missing_cpus": list(missing.cpus),
+        "missing_apic_ids": None if apic_ids is None else list(apic_ids),
     }
 
 

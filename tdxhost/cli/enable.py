@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> ExitCode:
     """Brings TDX up."""
-    state = _enable(context)
+    state = context.complete(_enable(context))
     verdict = context.judge.state(state)
     return context.finish(
         verdict,

@@ -25,7 +25,7 @@ def run(context: Context) -> ExitCode:
     """Shows the state."""
     try:
         with context.open_driver() as driver:
-            state = read_state(driver)
+            state = context.complete(read_state(driver))
     except DriverDenied as error:
         raise DriverDenied(error.message, _with_public_state(error.hint)) from error
     verdict = context.judge.state(state)

@@ -14,7 +14,7 @@ LAYERS = (
     ("errors", "access", "leaves", "_tdxhost_abi", "_abi_build"),
     ("reference", "abi"),
     ("records",),
-    ("device",),
+    ("device", "processors"),
     ("topology", "status", "fields", "kernel", "words", "state"),
     ("wording", "remedies"),
     ("findings",),
