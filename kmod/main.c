@@ -46,7 +46,7 @@
  *
  * What calls in with locks of its own: memory hotplug holds its lock and the CPU
  * hotplug lock for reading, and gets map_lock; reboot gets enable_lock; suspend gets
- * none. So nothing may wait for memory hotplug with map_lock held, nor for a reboot
+ * lock alone. So nothing may wait for memory hotplug with map_lock held, nor for a reboot
  * in tdx_enable(). GET_STATUS, GET_STEPS and GET_CPUS wait for no call that acts.
  *
  * Provider "observer" has no enable_lock but the look_lock of provider_observer.c, outside
