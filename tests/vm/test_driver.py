@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The driver as its users meet it: events, tracepoint, sysfs, unloading."""
+"""The driver as its users meet it: events, tracepoint, sysfs."""
 
 from __future__ import annotations
 
 import re
 
-from tests.vm.hosts import Boot, BroughtUp, Host
-
-KO = "/usr/lib/vtdx/tdxhost.ko"
+from tests.vm.hosts import Boot, BroughtUp
 
 
 def uevents(text: str) -> list[dict[str, str]]:
@@ -68,29 +66,6 @@ def test_sysfs_tells_everyone(brought_up: BroughtUp) -> None:
 
     version = brought_up.host.json("info")["module"]["version"]
     assert lines == ["provider:direct", "status:initialized", f"module_version:{version}"]
-
-
-def load(host: Host) -> None:
-    """Load the driver again, and wait for its device."""
-    assert host.run("insmod", KO).status == 0
-    host.run("udevadm", "settle")
-
-
-def test_unloading_and_loading_again_is_clean(boot: Boot) -> None:
-    with boot(warm=True) as host:
-        assert host.run("rmmod", "tdxhost").status == 0
-        assert host.run("tdxhost", "status").status == 3
-        load(host)
-        assert host.json("cpu-enable", "--cpus", "1")["cpus"][0]["state"] == "enabled"
-        assert host.run("rmmod", "tdxhost").status == 0
-        load(host)
-        # The TDX module remembers what the driver before did: that is no failure.
-        document = host.json("enable")
-        assert document["module"]["status"] == "initialized"
-        assert {cpu["state"] for cpu in document["cpus"]} == {"enabled"}
-        assert len(host.witness().succeeded("TDH.SYS.INIT")) == 1
-        assert set(host.witness().cpus("TDH.SYS.LP.INIT").values()) == {1}
-        assert host.kernel_complaints() == []
 
 
 def test_metadata_is_what_the_platform_says(brought_up: BroughtUp) -> None:
