@@ -140,7 +140,10 @@ int tdxhost_ram_get(struct tdxhost_regions *ram)
 	return ret == -EINVAL ? 0 : ret;
 }
 
-/* Parts one region of RAM into what lies in CMRs and what does not. */
+/*
+ * Parts one region of RAM into what lies in CMRs and what does not. Memory that is
+ * offline, and outside, is nobody's: it stays offline, see memory_changes().
+ */
 static int part(const struct tdxhost_metadata *metadata, const struct tdmr_region *ram,
 		struct tdxhost_regions *inside, struct tdxhost_regions *outside)
 {
@@ -151,7 +154,7 @@ static int part(const struct tdxhost_metadata *metadata, const struct tdmr_regio
 	while (!ret && tdmr_next_outside(metadata->cmrs, metadata->nr_cmrs, pos, end, &range)) {
 		if (range.base > pos)
 			ret = tdxhost_region_add(inside, pos, range.base - pos, ram->node);
-		if (!ret)
+		if (!ret && ram->node != NUMA_NO_NODE)
 			ret = tdxhost_region_add(outside, range.base, range.size, ram->node);
 		pos = range.base + range.size;
 	}

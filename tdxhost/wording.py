@@ -89,7 +89,8 @@ TEXTS: Mapping[Code, tuple[str, str]] = {
     ),
     Code.RAM_OUTSIDE_CMR: (
         "there is System RAM outside all convertible memory",
-        "CXL, persistent or hot-plugged memory is not convertible: keep it out of System RAM.",
+        "CXL, persistent or hot-plugged memory is not convertible: keep it out of System RAM, or "
+        "take it offline (chmem --disable).",
     ),
     Code.TOO_MANY_TDMRS: (
         "memory is so scattered that it needs more TDMRs than the TDX module has",
