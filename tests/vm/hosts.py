@@ -98,6 +98,7 @@ class Snapshots:
             tuple(spec.driver_args),
             spec.append,
             tuple(sorted(spec.extra.items())),
+            spec.plug_bytes,
             prepare,
         )
         if key not in self._taken:

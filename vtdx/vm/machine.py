@@ -56,9 +56,10 @@ class Spec:
 
     ``log`` takes the plugin's log, ``console`` the kernel's; ``extra`` adds
     files (path in the guest to file here). ``driver`` is False to leave the
-    driver out, ``driver_args`` are its parameters. A boot that says nothing on
-    its console for ``silence_seconds`` hangs. ``disk`` is an ext4 image to go on
-    from, with files, commands and udev of its own; what the machine writes is lost.
+    driver out, ``driver_args`` are its parameters. There is room for
+    ``plug_bytes`` of memory to be plugged in. ``disk`` is an ext4 image to go on
+    from, with files, commands and udev of its own; what the machine writes is
+    lost. A boot that says nothing on its console for ``silence_seconds`` hangs.
     """
 
     platform: Platform
@@ -71,6 +72,7 @@ class Spec:
     console: Path | None = None
     extra: Mapping[str, Path] = field(default_factory=dict)
     disk: Path | None = None
+    plug_bytes: int = 0
     silence_seconds: float = 60
 
 
@@ -109,6 +111,7 @@ def _booted_as(spec: Spec) -> dict[str, Any]:
         "append": spec.append,
         "extra": dict(spec.extra),
         "disk": spec.disk,
+        "plug_bytes": spec.plug_bytes,
     }
 
 
@@ -294,6 +297,7 @@ class Machine:
             console=self.console,
             log=spec.log,
             disk=spec.disk,
+            plug_bytes=spec.plug_bytes,
             memory=self._origin.parts.memory if self._origin is not None else self._keep,
             resumed=self._origin is not None,
         )

@@ -43,6 +43,13 @@ class Monitor:
         """Let the machine run."""
         self.execute("cont")
 
+    def plug_memory(self, name: str, size: int, address: int, node: int = 0) -> None:
+        """Plug in memory, at a guest-physical address; Spec.plug_bytes makes the room."""
+        backend = {"qom-type": "memory-backend-ram", "id": f"{name}-ram", "size": size}
+        self.execute("object-add", **backend)
+        module = {"driver": "pc-dimm", "id": name, "memdev": f"{name}-ram"}
+        self.execute("device_add", **module, addr=address, node=node)
+
     def write_devices(self, file: Path) -> None:
         """Write all state but that of memory which is in files already."""
         self._leave_out_files()

@@ -19,6 +19,9 @@ _LEAST_VERSION = (11, 1)
 # RAM of it again (Linux 6.12 arch/x86/boot/compressed/kaslr.c, MAX_MEMMAP_REGIONS).
 _MEMMAPS_THAT_KASLR_SEES = 4
 
+# Modules that memory is plugged in as, at most.
+_SLOTS = 8
+
 
 @dataclass(frozen=True)
 class Qemu:
@@ -32,6 +35,7 @@ class Parts:
     """The files that a machine starts from.
 
     ``memory`` are files that keep the machine's memory, one for each node.
+    ``plug_bytes`` is room for more to be plugged in.
     ``resumed`` is a machine that goes on with what is there, and changes none of it.
     """
 
@@ -44,6 +48,7 @@ class Parts:
     control: Path
     log: Path | None
     disk: Path | None = None
+    plug_bytes: int = 0
     memory: tuple[Path, ...] = ()
     resumed: bool = False
 
@@ -123,7 +128,10 @@ def _processor(platform: Platform) -> list[str]:
 
 
 def _memory(platform: Platform, parts: Parts) -> list[str]:
-    words = ["-m", f"{platform.memory_bytes >> 20}M"]
+    size = f"{platform.memory_bytes >> 20}M"
+    if parts.plug_bytes:
+        size += f",slots={_SLOTS},maxmem={platform.memory_bytes + parts.plug_bytes}"
+    words = ["-m", size]
     each = platform.cpus // len(platform.nodes)
     for number, size in enumerate(platform.nodes):
         first = number * each
