@@ -128,10 +128,10 @@ def _processor(platform: Platform) -> list[str]:
 
 
 def _memory(platform: Platform, parts: Parts) -> list[str]:
-    size = f"{platform.memory_bytes >> 20}M"
+    memory = f"{platform.memory_bytes >> 20}M"
     if parts.plug_bytes:
-        size += f",slots={_SLOTS},maxmem={platform.memory_bytes + parts.plug_bytes}"
-    words = ["-m", size]
+        memory += f",slots={_SLOTS},maxmem={platform.memory_bytes + parts.plug_bytes}"
+    words = ["-m", memory]
     each = platform.cpus // len(platform.nodes)
     for number, size in enumerate(platform.nodes):
         first = number * each
