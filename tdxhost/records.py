@@ -355,16 +355,22 @@ class Memory:
     """GET_MEMORY: ranges by kind, then by address, and the memory held for PAMTs.
 
     Where the kernel initialises TDX it keeps TDX memory, TDMRs and PAMTs to itself, and
-    pamt_bytes is None.
+    pamt_bytes is None; kernel_pamt_bytes is what its log says of them, where it does.
     """
 
     ranges: tuple[Range, ...]
     pamt_bytes: int | None
+    kernel_pamt_bytes: int | None = None
 
     @property
     def of_kernel(self) -> bool:
         """Whether TDX memory, TDMRs and PAMTs are known to the kernel alone."""
         return self.pamt_bytes is None
+
+    @property
+    def known_pamt_bytes(self) -> int | None:
+        """The memory held for PAMTs, whoever told; None where nobody did."""
+        return self.kernel_pamt_bytes if self.pamt_bytes is None else self.pamt_bytes
 
     def of_kind(self, *kinds: RangeKind) -> list[Range]:
         """The ranges of some kinds, in order."""

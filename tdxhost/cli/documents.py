@@ -141,7 +141,7 @@ def state_document(judge: Judge, state: State, verdict: Verdict) -> Document:
         "cpus": [cpu_of(judge, cpu) for cpu in state.cpus],
         "steps": [step_of(judge, step) for step in state.steps],
         **_missing(state.missing),
-        "pamt_bytes": state.status.pamt_bytes,
+        "pamt_bytes": state.memory.known_pamt_bytes,
         **_outside(state.memory),
         "findings": findings_of(verdict),
     }
@@ -257,7 +257,7 @@ def memory_document(info: Info, status: Status, memory: Memory, verdict: Verdict
     tdx, tdmrs = memory.of_kind(RangeKind.TDX), memory.of_kind(RangeKind.TDMR)
     return {
         **head(info),
-        "pamt_bytes": memory.pamt_bytes,
+        "pamt_bytes": memory.known_pamt_bytes,
         "pamt_owner": _pamt_owner(status, memory),
         "nodes": node_sums(memory),
         "system_ram": [_range(found) for found in memory.of_kind(RangeKind.RAM)],
@@ -271,9 +271,9 @@ def memory_document(info: Info, status: Status, memory: Memory, verdict: Verdict
 
 def _pamt_owner(status: Status, memory: Memory) -> str | None:
     """Who has the memory held for PAMTs; null where none is held, or that is not known."""
-    if not memory.pamt_bytes:
+    if not memory.known_pamt_bytes:
         return None
-    return "tdx_module" if status.module_has_pamts else "driver"
+    return "tdx_module" if status.module_has_pamts or memory.of_kernel else "driver"
 
 
 #: What is summed up by NUMA node, and whether the kernel keeps it to itself where it can.

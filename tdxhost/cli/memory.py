@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Iterable
 
+from tdxhost.bringup import read_memory
 from tdxhost.cli.context import Context
 from tdxhost.cli.documents import NODE_SUMS, PAMTS, memory_document, node_sums
 from tdxhost.cli.tables import Block, Column, Row, Table
@@ -57,7 +58,7 @@ def run(context: Context) -> ExitCode:
     """Shows memory."""
     with context.open_driver() as driver:
         info = driver.get_info()
-        status, memory = driver.get_status(), driver.get_memory()
+        status, memory = driver.get_status(), read_memory(driver)
     verdict = combine(context.judge.host(info))
     return context.finish(
         verdict,
@@ -83,13 +84,18 @@ def _summary(memory: Memory) -> str:
     ram = size(memory.bytes_of(RangeKind.RAM))
     tdmrs = memory.of_kind(RangeKind.TDMR)
     if memory.pamt_bytes is None:
-        return f"System RAM {ram}; TDX memory, TDMRs and PAMTs are known to the kernel alone"
+        return f"System RAM {ram}; TDMRs are known to the kernel alone{_kernel_pamts(memory)}"
     if not tdmrs:
         return f"System RAM {ram}; no TDMRs yet (tdxhost enable makes them)"
     return (
         f"TDX memory {size(memory.bytes_of(RangeKind.TDX))} of {ram} RAM; "
         f"{count(len(tdmrs), 'TDMR')}; PAMT {size(memory.pamt_bytes)}"
     )
+
+
+def _kernel_pamts(memory: Memory) -> str:
+    held = memory.kernel_pamt_bytes
+    return "" if held is None else f"; PAMT {size(held)}, says its log"
 
 
 def _notes(status: Status, memory: Memory) -> list[str]:
