@@ -68,8 +68,10 @@ class BuildWithGenerated(build_py):  # type: ignore[misc]
 
     def _output_of(self, arguments: list[str]) -> bytes:
         """Standard output of a Python that finds the package just built; never empty."""
-        paths = [self.build_lib, os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(self.build_lib).resolve()), os.environ.get("PYTHONPATH", "")]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "COLUMNS": "80"}
+        # The package in the current folder has no binding.
+        env["PYTHONSAFEPATH"] = "1"
         command = [sys.executable, *arguments]
         made = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
         if not made:
