@@ -7,9 +7,6 @@
 
 struct tdxhost_step_result;
 
-int direct_check_platform(struct tdxhost_step_result *result, u32 flags);
-int direct_enable_cpus(struct tdxhost_step_result *result, u32 flags);
-int direct_read_metadata(struct tdxhost_step_result *result, u32 flags);
 int direct_find_memory(struct tdxhost_step_result *result, u32 flags);
 int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags);
 int direct_alloc_pamts(struct tdxhost_step_result *result, u32 flags);

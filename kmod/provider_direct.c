@@ -7,6 +7,7 @@
 #include "direct.h"
 #include "provider.h"
 #include "seamcall.h"
+#include "steps.h"
 #include "tdxhost.h"
 
 /*
@@ -153,9 +154,9 @@ static void direct_exit(void)
  * has to be found and laid out anew.
  */
 static const struct tdxhost_step direct_steps[] = {
-	{ TDXHOST_STEP_PLATFORM, "platform check", direct_check_platform, TDXHOST_STEP_PLATFORM },
-	{ TDXHOST_STEP_CPUS, "enabling CPUs", direct_enable_cpus, TDXHOST_STEP_CPUS },
-	{ TDXHOST_STEP_MODULE_INFO, "module information", direct_read_metadata,
+	{ TDXHOST_STEP_PLATFORM, "platform check", steps_check_platform, TDXHOST_STEP_PLATFORM },
+	{ TDXHOST_STEP_CPUS, "enabling CPUs", steps_enable_cpus, TDXHOST_STEP_CPUS },
+	{ TDXHOST_STEP_MODULE_INFO, "module information", steps_read_metadata,
 	  TDXHOST_STEP_MODULE_INFO },
 	{ TDXHOST_STEP_MEMORY, "finding TDX memory", direct_find_memory, TDXHOST_STEP_MEMORY },
 	{ TDXHOST_STEP_TDMR_LAYOUT, "TDMR layout", direct_lay_out_tdmrs, TDXHOST_STEP_MEMORY },

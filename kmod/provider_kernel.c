@@ -7,13 +7,14 @@
  * the second, and CPU hotplug held off. They tell no more than an errno, and the kernel
  * keeps TDMRs and PAMTs to itself; what the TDX module tells everyone is read here.
  */
+#include <linux/cpumask.h>
 #include <linux/errno.h>
 #include <linux/module.h>
 
 #include "compat.h"
-#include "direct.h"
 #include "provider.h"
 #include "seamcall.h"
+#include "steps.h"
 #include "tdxhost.h"
 
 static int (*cpu_enable)(void);
@@ -121,10 +122,30 @@ static int kernel_cpu_enable(struct tdxhost_request *request, struct tdxhost_att
 	return ret;
 }
 
+/*
+ * With a CPU missing that firmware has enabled, the TDX module would refuse its
+ * configuration (TDX_SYS_CONFIG_NOT_PENDING), and the kernel does not try twice.
+ */
+static int check_none_missing(struct tdxhost_step_result *result)
+{
+	int cpu;
+
+	for_each_present_cpu(cpu) {
+		if (tdxhost_cpu_enabled(cpu))
+			continue;
+		tdxhost_cpus_log_missing();
+		return tdxhost_step_fail(result, TDXHOST_CODE_CPU_OFFLINE, cpu);
+	}
+	return 0;
+}
+
 static int kernel_enable_cpus(struct tdxhost_step_result *result, u32 flags)
 {
+	int ret;
+
 	result->flags |= TDXHOST_STEPF_BY_KERNEL;
-	return direct_enable_cpus(result, flags);
+	ret = steps_enable_cpus(result, flags);
+	return ret ? ret : check_none_missing(result);
 }
 
 /*
@@ -158,9 +179,9 @@ static void kernel_undo(void)
 }
 
 static const struct tdxhost_step kernel_steps[] = {
-	{ TDXHOST_STEP_PLATFORM, "platform check", direct_check_platform, TDXHOST_STEP_PLATFORM },
+	{ TDXHOST_STEP_PLATFORM, "platform check", steps_check_platform, TDXHOST_STEP_PLATFORM },
 	{ TDXHOST_STEP_CPUS, "enabling CPUs", kernel_enable_cpus, TDXHOST_STEP_CPUS },
-	{ TDXHOST_STEP_MODULE_INFO, "module information", direct_read_metadata,
+	{ TDXHOST_STEP_MODULE_INFO, "module information", steps_read_metadata,
 	  TDXHOST_STEP_MODULE_INFO },
 	{ TDXHOST_STEP_MEMORY, "memory check", kernel_check_memory, TDXHOST_STEP_MEMORY },
 	{ TDXHOST_STEP_KERNEL, "the kernel's tdx_enable()", kernel_enable, TDXHOST_STEP_KERNEL,

@@ -13,9 +13,9 @@
 #include <linux/smp.h>
 
 #include "compat.h"
-#include "direct.h"
 #include "provider.h"
 #include "seamcall.h"
+#include "steps.h"
 #include "tdxhost.h"
 
 /* Makes those who look take turns. Outside the CPU hotplug lock. */
@@ -71,7 +71,7 @@ static void look_at_metadata(void)
 	bool known = map->has_metadata;
 
 	tdxhost_map_unlock();
-	if (!known && !direct_read_metadata(&result, 0))
+	if (!known && !steps_read_metadata(&result, 0))
 		tdxhost_memory_check(&result);
 }
 

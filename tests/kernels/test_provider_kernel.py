@@ -152,6 +152,53 @@ def test_ram_outside_cmrs_is_found_before_the_kernel_fails_for_good(
         assert "--skip-non-cmr" in skipped.stderr
 
 
+def test_missing_cpus_are_named_before_the_kernel_fails_for_good(boot: Boot) -> None:
+    with boot(KERNEL, append="maxcpus=2") as host:
+        document = host.json("enable", status=1)
+        assert document["module"]["step"] == "cpus"
+        assert document["module"]["code"] == "cpu_offline"
+        assert host.witness().of("TDH.SYS.CONFIG") == []
+        said = host.run("tdxhost", "enable").stderr.splitlines()[0]
+        assert "CPUs 2-3" in said, said
+        host.sh("for cpu in 2 3; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done")
+        assert host.json("enable", "--retry")["module"]["status"] == "initialized"
+
+
+def test_kvm_s_vmx_operation_is_used_and_left_on(boot: Boot) -> None:
+    with boot(KERNEL) as host:
+        assert host.run("modprobe", "kvm_intel").status == 0
+        assert set(vmx_at_the_end(host).values()) == {True}
+        before = len([event for event in host.witness().events if event["event"] == "vmxon"])
+        assert host.json("enable")["module"]["status"] == "initialized"
+        after = [event for event in host.witness().events if event["event"] == "vmxon"]
+        assert len(after) == before
+        assert set(vmx_at_the_end(host).values()) == {True}
+        assert host.run("rmmod", "kvm_intel").status == 0
+        assert set(vmx_at_the_end(host).values()) == {False}
+        assert host.kernel_complaints() == []
+
+
+def test_kvm_can_be_loaded_after_the_kernel_s_tdx_enable(boot: Boot) -> None:
+    """VMX was held for as long as it ran, and is let go of."""
+    with boot(KERNEL) as host:
+        host.json("enable")
+        assert host.run("modprobe", "kvm_intel").status == 0
+        assert host.run("rmmod", "kvm_intel").status == 0
+        assert host.kernel_complaints() == []
+
+
+def test_a_kvm_that_comes_meanwhile_refuses_and_comes_later(boot: Boot) -> None:
+    slow = "echo started; tdxhost enable --format json >/tmp/enabled & sleep 4; modprobe kvm_intel"
+    with boot(KERNEL) as host:
+        host.control.latency("TDH.SYS.TDMR.INIT", "20ms")
+        meanwhile = host.sh(slow, timeout=240)
+        assert meanwhile.status != 0
+        assert "busy" in meanwhile.stderr.lower()
+        assert host.sh("wait; while pgrep -x tdxhost; do sleep 1; done", timeout=240).status == 0
+        assert '"status": "initialized"' in host.run("cat", "/tmp/enabled").stdout
+        assert host.run("modprobe", "kvm_intel").status == 0
+
+
 def test_direct_and_observer_on_a_kernel_with_tdx_enable(boot: Boot) -> None:
     with boot(KERNEL) as host:
         assert host.run("rmmod", "tdxhost").status == 0
