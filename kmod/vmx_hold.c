@@ -4,9 +4,8 @@
  *
  * It makes SEAMCALLs on CPUs of its choice and sleeps in between, so that no window
  * would do. Where KVM is in VMX operation its is used, and /dev/kvm is kept open: KVM
- * can't be unloaded then. Elsewhere VMX is turned on here. A KVM that comes meanwhile
- * finds CR4.VMXE set by somebody else and refuses with -EBUSY, as it does on its own
- * account; nothing of it is disturbed.
+ * can't be unloaded then. Elsewhere VMX is turned on here. Should KVM come meanwhile it
+ * finds CR4.VMXE set by somebody else, and refuses to be loaded with -EBUSY.
  *
  * There is no hold on a KVM that was told to be in VMX operation only while there are
  * VMs (kvm.enable_virt_at_load=0): the last VM takes it away.

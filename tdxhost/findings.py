@@ -204,16 +204,23 @@ class Judge:
         """Says how a step, or tdx_enable() at it, failed."""
         cpu = "" if result.cpu is None else cpus_named([result.cpu])
         outcome = Outcome.of(result)
-        if outcome.code is Code.SEAMCALL and self.decode(outcome).name == WAITING:
+        if self._waits_for_cpus(outcome):
             why, hint = config_not_pending(state.missing, state.processors)
             if why:
                 return self._waiting(outcome, why, hint)
         return self.explain(outcome, step_where(result), cpu, state.memory)
 
+    def _waits_for_cpus(self, outcome: Outcome) -> bool:
+        """Whether the TDX module said so, or the driver saw to it that it was not asked."""
+        if outcome.code is Code.SEAMCALL:
+            return self.decode(outcome).name == WAITING
+        return outcome.code is Code.CPU_OFFLINE and outcome.step is Step.CPUS
+
     def _waiting(self, outcome: Outcome, why: str, hint: str) -> Finding:
         """Says that TDH.SYS.CONFIG waits; the CPU that it was called on has no part in that."""
-        leaf, status = leaf_name(outcome.leaf), self.decode(outcome).label
-        return Finding(f"step {outcome.step.label}: {leaf}: {status}: {why}", hint)
+        answer = f"{leaf_name(outcome.leaf)}: {self.decode(outcome).label}: "
+        called = answer if outcome.leaf else ""
+        return Finding(f"step {outcome.step.label}: {called}{why}", hint)
 
 
 def interrupted(status: Status, *, skip_non_cmr: bool) -> Finding:

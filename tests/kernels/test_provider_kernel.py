@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_missing_cpus_are_named_before_the_kernel_fails_for_good(boot: Boot) -> 
         assert document["module"]["code"] == "cpu_offline"
         assert host.witness().of("TDH.SYS.CONFIG") == []
         said = host.run("tdxhost", "enable").stderr.splitlines()[0]
-        assert "CPUs 2-3" in said, said
+        assert said.startswith("tdxhost: step cpus: CPUs 2-3 are offline"), said
         host.sh("for cpu in 2 3; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done")
         assert host.json("enable", "--retry")["module"]["status"] == "initialized"
 
@@ -187,16 +188,20 @@ def test_kvm_can_be_loaded_after_the_kernel_s_tdx_enable(boot: Boot) -> None:
         assert host.kernel_complaints() == []
 
 
-def test_a_kvm_that_comes_meanwhile_refuses_and_comes_later(boot: Boot) -> None:
-    slow = "echo started; tdxhost enable --format json >/tmp/enabled & sleep 4; modprobe kvm_intel"
+def test_a_kvm_that_comes_meanwhile_disturbs_nothing(boot: Boot) -> None:
+    """It is loaded, or it finds VMX taken and says so, and is loaded later."""
     with boot(KERNEL) as host:
         host.control.latency("TDH.SYS.TDMR.INIT", "20ms")
-        meanwhile = host.sh(slow, timeout=240)
-        assert meanwhile.status != 0
-        assert "busy" in meanwhile.stderr.lower()
-        assert host.sh("wait; while pgrep -x tdxhost; do sleep 1; done", timeout=240).status == 0
+        host.sh("tdxhost enable --format json >/tmp/enabled 2>&1 &")
+        while not host.witness().of("TDH.SYS.TDMR.INIT"):
+            time.sleep(0.2)
+        meanwhile = host.run("modprobe", "kvm_intel")
+        assert meanwhile.status == 0 or "busy" in meanwhile.stderr.lower()
+        host.sh("while ! grep -q '^}' /tmp/enabled; do sleep 1; done")
         assert '"status": "initialized"' in host.run("cat", "/tmp/enabled").stdout
         assert host.run("modprobe", "kvm_intel").status == 0
+        assert set(vmx_at_the_end(host).values()) == {True}
+        assert host.kernel_complaints() == []
 
 
 def test_direct_and_observer_on_a_kernel_with_tdx_enable(boot: Boot) -> None:
