@@ -26,7 +26,6 @@ OTHER_VERSION = "Build and load the driver of this package's version."
 #: Why a provider has fewer options than the driver.
 LACKING = {
     Provider.KERNEL: "The kernel initialises TDX on this host, and takes all of its memory.",
-    Provider.OBSERVER: "The kernel owns TDX on this host, and initialises it by itself at boot.",
 }
 
 
@@ -51,6 +50,8 @@ def enable(driver: Driver, *, retry: bool = False, skip_non_cmr: bool = False) -
     OptionUnsupported, before anything is started, where the driver lacks what an option needs.
     """
     info = driver.get_info()
+    if info.provider is Provider.OBSERVER:
+        raise KernelOwnsTdx("ENABLE")
     for wanted, there, option in (
         (retry, info.can_retry, "--retry"),
         (skip_non_cmr, info.can_skip_non_cmr, "--skip-non-cmr"),
@@ -59,8 +60,6 @@ def enable(driver: Driver, *, retry: bool = False, skip_non_cmr: bool = False) -
             raise OptionUnsupported(option, LACKING.get(info.provider, OTHER_VERSION))
     try:
         enabled = driver.enable(retry=retry, skip_non_cmr=skip_non_cmr)
-    except Unsupported as error:
-        raise _owner(driver, error) from error
     except TdxAbsent as error:
         state = read_state(driver)
         if state.info.code is Code.NONE:

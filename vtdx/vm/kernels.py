@@ -22,12 +22,13 @@ class _Series:
 
     suite: str
     backports: bool = False
+    moves: bool = False
 
 
 _SERIES = {
     "6.1": _Series("bookworm"),
     "6.12": _Series("trixie"),
-    "7.2": _Series("forky"),
+    "7.2": _Series("forky", moves=True),
     "7.3": _Series("trixie", backports=True),
 }
 
@@ -146,6 +147,7 @@ def _root(name: str, summary: str, series: str, packages: tuple[str, ...], hook:
         suite=place.suite,
         backports=everything if place.backports else (),
         hook=hook,
+        moves=place.moves,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtdx.vm import cache
@@ -33,7 +33,11 @@ _NO_DOCS = (
 
 @dataclass(frozen=True)
 class Root:
-    """A recipe: what goes in, and what it is for."""
+    """A recipe: what goes in, and what it is for.
+
+    ``moves`` is a suite that is not released yet: its list of packages is good for some
+    days only, and a mirror may be older than that.
+    """
 
     name: str
     summary: str
@@ -42,6 +46,7 @@ class Root:
     variant: str = "minbase"
     backports: tuple[str, ...] = ()
     hook: str = ""
+    moves: bool = field(default=False, repr=False)
 
     def path(self) -> Path:
         """The folder that holds the root, made now if it is not there."""
@@ -53,6 +58,7 @@ class Root:
             raise SetupFailed("mmdebstrap is not installed.", "apt-get install mmdebstrap")
         command = [*cache.as_root(), "mmdebstrap", f"--variant={self.variant}"]
         command += [f"--dpkgopt={option}" for option in _NO_DOCS]
+        command += ['--aptopt=Acquire::Check-Valid-Until "false"'] if self.moves else []
         command += [f"--include={','.join(self.packages)}"] if self.packages else []
         hooks = []
         if self.backports:
