@@ -8,6 +8,7 @@
 | ``{"do": "open"}`` | one more VM with a vCPU, which stays |
 | ``{"do": "run"}`` | KVM_RUN on each VM that is open, ``times``; ``exits`` |
 | ``{"do": "close"}`` | closes them |
+| ``{"do": "tdx"}`` | what KVM offers of TDX: ``types`` of VMs, ``attributes`` and ``xfam`` of TDs |
 | ``{"do": "storm"}`` | begins to do ``what`` ("vms", "modules", "runs") in ``threads`` |
 | ``{"do": "peek"}`` | how many ``rounds`` of that are done |
 | ``{"do": "calm"}`` | ends that; ``rounds``, ``exits`` and ``failures`` |
@@ -42,6 +43,17 @@ EXIT_REASON = struct.Struct("<8xI")
 ENTRY_FAILURE_REASON = struct.Struct("<32xQ")
 
 MEMORY_BYTES = 1 << 20
+
+# arch/x86/include/uapi/asm/kvm.h; Documentation/virt/kvm/x86/intel-tdx.rst
+KVM_CHECK_EXTENSION = 0xAE03
+KVM_CAP_VM_TYPES = 235
+KVM_X86_TDX_VM = 5
+KVM_MEMORY_ENCRYPT_OP = 0xC008AEBA
+KVM_TDX_CAPABILITIES = 0
+TDX_COMMAND = struct.Struct("<IIQQ")
+# Attributes, XFAM, what is of no interest here; then room for CPUID's leaves.
+TDX_CAPABILITIES = struct.Struct("<QQ2032xII")
+CPUID_ENTRIES, CPUID_ENTRY_BYTES = 256, 40
 
 
 class Vm:
@@ -94,6 +106,34 @@ class Vm:
         (reason,) = EXIT_REASON.unpack_from(self._shared)
         (hardware,) = ENTRY_FAILURE_REASON.unpack_from(self._shared)
         return f"{reason}:{hardware}"
+
+
+def tdx_capabilities(vm: int) -> tuple[int, int]:
+    """Attributes and XFAM that TDs may have, of a VM that is to become one."""
+    room = bytearray(TDX_CAPABILITIES.size + CPUID_ENTRIES * CPUID_ENTRY_BYTES)
+    TDX_CAPABILITIES.pack_into(room, 0, 0, 0, CPUID_ENTRIES, 0)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    request = bytearray(TDX_COMMAND.pack(KVM_TDX_CAPABILITIES, 0, address, 0))
+    fcntl.ioctl(vm, KVM_MEMORY_ENCRYPT_OP, request)
+    attributes, xfam, _, _ = TDX_CAPABILITIES.unpack_from(room)
+    return attributes, xfam
+
+
+def offered_tdx() -> dict[str, Any]:
+    """What KVM offers of TDX; a TD is begun for it, and given up."""
+    kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        types = fcntl.ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_VM_TYPES)
+        if not types & 1 << KVM_X86_TDX_VM:
+            return {"types": types}
+        vm = fcntl.ioctl(kvm, KVM_CREATE_VM, KVM_X86_TDX_VM)
+        try:
+            attributes, xfam = tdx_capabilities(vm)
+        finally:
+            os.close(vm)
+    finally:
+        os.close(kvm)
+    return {"types": types, "attributes": attributes, "xfam": xfam}
 
 
 def command(*argv: str) -> tuple[int, str]:
@@ -209,6 +249,10 @@ class Server:
         while self._vms:
             self._vms.pop().close()
         return {"vms": 0}
+
+    def do_tdx(self) -> dict[str, Any]:
+        """tdx"""
+        return offered_tdx()
 
     def do_storm(self, what: str, threads: int, arguments: list[str]) -> dict[str, Any]:
         """storm"""
