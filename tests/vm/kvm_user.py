@@ -58,9 +58,9 @@ class Both:
     @property
     def at_load(self) -> bool:
         """Whether KVM turns VMX on when it is loaded: before 6.12 it does with its first VM."""
-        path = "/sys/module/kvm/parameters/enable_virt_at_load"
-        assert self.host.run("modprobe", "kvm").status == 0
-        return self.host.run("test", "-e", path).status == 0
+        found = self.host.run("modinfo", "--parameters", "kvm")
+        assert found.status == 0, found
+        return "enable_virt_at_load:" in found.stdout
 
     def load(self, *arguments: str) -> None:
         """Load KVM."""

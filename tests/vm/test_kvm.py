@@ -135,7 +135,7 @@ def test_the_driver_leaves_no_trace_in_kvms_vmcs(start: Start) -> None:
     assert sum(states.seamcalls.values()) > 1000
 
 
-@pytest.mark.parametrize(("what", "rounds"), [("modules", 3), ("vms", 10)])
+@pytest.mark.parametrize(("what", "rounds"), [("modules", 2), ("vms", 5)])
 def test_kvm_comes_and_goes_while_the_driver_works(start: Start, what: str, rounds: int) -> None:
     """VMXON and VMXOFF take their time, so that windows fall into the middle of KVM's."""
     with start() as both:
@@ -167,7 +167,7 @@ def test_kvm_comes_and_goes_while_the_driver_works(start: Start, what: str, roun
 
 
 def test_drivers_come_and_go_while_kvm_does(start: Start) -> None:
-    lives = 4
+    lives = 3
     with start() as both:
         both.load_for_vms()
         with both.storm("vms", threads=2) as storm:
