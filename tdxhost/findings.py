@@ -26,6 +26,7 @@ from tdxhost.remedies import go_on, remedies
 from tdxhost.state import Outcome, State
 from tdxhost.status import Decoded, Reference
 from tdxhost.wording import (
+    CONFIGURED_BEFORE,
     GONE,
     SEE_STATUS,
     TEXTS,
@@ -66,6 +67,10 @@ PASSING = frozenset(
 
 #: The status of TDH.SYS.CONFIG that says that CPUs are missing.
 WAITING = "TDX_SYS_CONFIG_NOT_PENDING"
+
+#: The status of TDH.SYS.LP.INIT that says that TDH.SYS.CONFIG has succeeded before. The driver
+#: never calls it before TDH.SYS.INIT, which would have the same status.
+CONFIGURED = "TDX_SYS_LP_INIT_NOT_PENDING"
 
 NO_MEMORY_KNOWN = Memory((), 0)
 
@@ -110,6 +115,7 @@ class Judge:
             trap=trap,
             with_trap=f" with {trap}" if outcome.trap else "",
             cpu=cpu or "one",
+            be="are" if cpu.startswith("CPUs") else "is",
         )
         return Finding(where + (specific(outcome, memory) or general), hint)
 
@@ -120,6 +126,9 @@ class Judge:
 
     def _explain_seamcall(self, outcome: Outcome, where: str) -> Finding:
         decoded = self.decode(outcome)
+        if decoded.name == CONFIGURED:
+            why, hint = CONFIGURED_BEFORE
+            return Finding(f"{where}{leaf_name(outcome.leaf)}: {decoded.label}: {why}", hint)
         says = f": {decoded.says.removesuffix('.')}" if decoded.says else ""
         message = f"{where}{leaf_name(outcome.leaf)}: {decoded.label}{says}"
         if outcome.retries and decoded.name in PASSING:

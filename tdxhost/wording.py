@@ -23,6 +23,10 @@ SEE_STATUS = "See how it stands with: sudo tdxhost status"
 MEMORY_MAP = "tdxhost memory shows the ranges; undo memmap= and similar on the kernel command line."
 
 WAITS = "the TDX module waits for every processor that firmware enabled"
+CONFIGURED_BEFORE = (
+    "the TDX module was configured before, and takes no more CPUs",
+    "An earlier kernel (kexec) or driver has done that; a reboot takes it back.",
+)
 NONE_MISSING = (
     "every processor in ACPI's list (MADT) is enabled: firmware enabled more than it lists, or the "
     "TDX module was configured meanwhile",
@@ -71,7 +75,7 @@ TEXTS: Mapping[Code, tuple[str, str]] = {
     ),
     Code.CPU_NOT_ENABLED: (
         "the TDX module was not initialised: every online CPU must be enabled first, "
-        "and {cpu} is not",
+        "and {cpu} {be} not",
         "Taking the CPU offline is no way out: the TDX module counts every CPU that firmware "
         "has enabled.",
     ),

@@ -98,6 +98,18 @@ def test_a_module_that_one_cpu_misses_is_that_cpus_failure(answered: Code) -> No
     assert verdict.findings[0].message.startswith("CPU 3: the TDX module is not loaded")
 
 
+def test_a_module_that_was_configured_before_is_told_as_such() -> None:
+    spent = tuple(failed_cpu(number, seam_status=0xC000050B00000000) for number in range(4))
+    enabled = replace(_failed(Code.SEAMCALL, about=0), leaf=LP_INIT)
+    first, second = JUDGE.state(_state(spent, enabled)).findings
+    assert first.message == (
+        "CPUs 0-3: TDH.SYS.LP.INIT: TDX_SYS_LP_INIT_NOT_PENDING (0xc000050b00000000): the TDX "
+        "module was configured before, and takes no more CPUs"
+    )
+    assert "earlier kernel" in first.hint
+    assert second.message.endswith("CPUs 0-3 are not")
+
+
 def test_a_module_left_alone_for_a_failed_cpu_says_which() -> None:
     enabled = _failed(Code.SEAMCALL, about=3)
     enabled = replace(enabled, leaf=LP_INIT, seam_status=failed_cpu(3).seam_status)

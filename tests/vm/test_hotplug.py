@@ -200,11 +200,26 @@ def test_nosmt_leaves_hyperthreads_that_are_named_and_can_be_turned_on(
         retry(host)
 
 
-def test_nr_cpus_leaves_processors_without_a_number_that_are_named(boot: Boot) -> None:
-    with boot(append="nr_cpus=2") as host:
+@pytest.mark.slow
+def test_nosmt_force_leaves_hyperthreads_until_the_next_boot(boot: Boot, threads: str) -> None:
+    with boot(threads, append="nosmt=force") as host:
+        check_named(
+            host,
+            "CPUs 1,3 are offline and were never enabled",
+            "Boot without nosmt=force: until then, hyperthreads can't be turned on.",
+        )
+        assert host.sh("echo on | tee /sys/devices/system/cpu/smt/control").status != 0
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["nr_cpus=2", *(pytest.param(word, marks=pytest.mark.slow) for word in ["possible_cpus=2"])],
+)
+def test_processors_without_a_cpu_number_are_named(boot: Boot, word: str) -> None:
+    with boot(append=word) as host:
         assert host.json("info")["cpus"] == 2
         # APIC ids are Linux's CPU numbers here: a thread a core, two cores a socket.
-        check_named(host, "Linux has no CPU for APIC ids 2-3", "Boot without nr_cpus=2")
+        check_named(host, "Linux has no CPU for APIC ids 2-3", f"Boot without {word}")
         assert host.json("status", status=FAILED)["missing_apic_ids"] == [2, 3]
         log = host.run("dmesg").stdout
 
