@@ -16,16 +16,17 @@ usage_status=2
 denied_status=4
 
 # The Python environment lies in a folder of its own below $home, with current for a
-# link to it; what people and shells look for are links from $prefix into that.
+# link to it; what people and shells look for are links into that.
 prefix=/usr/local
 home=$prefix/lib/tdxhost
 current=$home/current
-linked=(
-	bin/tdxhost
-	share/man/man8/tdxhost.8
-	share/bash-completion/completions/tdxhost
-	share/zsh/site-functions/_tdxhost
-	share/fish/vendor_completions.d/tdxhost.fish
+declare -A linked=(
+	["$prefix/bin/tdxhost"]=bin/tdxhost
+	["$prefix/share/man/man8/tdxhost.8"]=share/man/man8/tdxhost.8
+	["$prefix/share/bash-completion/completions/tdxhost"]=share/bash-completion/completions/tdxhost
+	["$prefix/share/zsh/site-functions/_tdxhost"]=share/zsh/site-functions/_tdxhost
+	# fish looks below /usr/local only where XDG_DATA_DIRS tells it to.
+	["/etc/fish/completions/tdxhost.fish"]=share/fish/vendor_completions.d/tdxhost.fish
 )
 rules=$prefix/lib/udev/rules.d/60-tdxhost.rules
 at_boot=/etc/modules-load.d/tdxhost.conf
@@ -64,29 +65,33 @@ quietly() {
 	return $status
 }
 
-# What DKMS has, one "VERSION KERNEL STATE" a line; KERNEL is - where it has the source alone.
-dkms_has() {
-	command -v dkms >/dev/null || return 0
-	dkms status -m tdxhost 2>/dev/null | sed -nE \
-		-e 's#^tdxhost/([^,:]+), ([^,]+), [^:]+: ([a-z]+).*#\1 \2 \3#p' \
-		-e 's#^tdxhost/([^,:]+): ([a-z]+).*#\1 - \2#p'
+# dkms_setting NAME DEFAULT: as DKMS is told.
+dkms_setting() {
+	local said
+	said=$(sed -n "s/^ *$1=//p" /etc/dkms/framework.conf /etc/dkms/framework.conf.d/*.conf \
+		2>/dev/null | tail -n 1 | tr -d "\"'") || true
+	echo "${said:-$2}"
 }
+sources=$(dkms_setting source_tree /usr/src)
+dkms_tree=$(dkms_setting dkms_tree /var/lib/dkms)
 
 # Take a version out of DKMS, from all kernels, and its source away.
 dkms_drop() {
-	if dkms_has | grep -q "^$1 "; then
+	if [ -d "$dkms_tree/tdxhost/$1" ]; then
 		quietly "taking driver $1 out of DKMS" dkms remove -m tdxhost -v "$1" --all || return
 	fi
-	rm -rf "/usr/src/tdxhost-$1"
+	rm -rf "$sources/tdxhost-$1"
 }
 
 # Versions that DKMS has or whose source is there.
 driver_versions() {
+	local folder
 	{
-		dkms_has | cut -d ' ' -f 1
-		local source
-		for source in /usr/src/tdxhost-*; do
-			grep -qs '^PACKAGE_NAME="tdxhost"$' "$source/dkms.conf" && echo "${source#*/tdxhost-}"
+		for folder in "$dkms_tree"/tdxhost/*/source; do
+			[ ! -L "$folder" ] || basename "$(dirname "$folder")"
+		done
+		for folder in "$sources"/tdxhost-*; do
+			! grep -qs '^PACKAGE_NAME="tdxhost"$' "$folder/dkms.conf" || echo "${folder##*/tdxhost-}"
 		done
 	} | sort -u
 }
