@@ -89,6 +89,10 @@ class HostRoot:
         """Run a shell script in it."""
         return self.run("/bin/bash", "-c", script)
 
+    def put(self, file: Path, folder: str) -> None:
+        """Copy a file of this machine into a folder of the host's."""
+        _in_disk(self.disk, 'cp "$1" "$0$2"', str(file), folder).check_returncode()
+
     def files(self) -> set[str]:
         """Every file and folder that is there."""
         return files_of(self.sh(LIST_FILES).stdout)
