@@ -47,8 +47,13 @@ need_root() {
 
 # One at a time: both scripts hold the folder in which they work.
 take_turns() {
-	exec 9<"$prefix/lib"
+	exec 9<"$prefix"
 	flock -n 9 || die "scripts/install or scripts/uninstall is running already"
+}
+
+# Whether a path is a link that scripts/install makes.
+is_ours() {
+	[[ $(readlink "$1") == "$home"/* ]]
 }
 
 # quietly WHAT COMMAND...: output matters only when the command fails.

@@ -123,6 +123,18 @@ def test_all_that_is_missing_is_named_with_its_packages(bare: HostRoot) -> None:
     assert "sudo apt-get install dkms kmod linux-headers-" in ran.stderr
 
 
+def test_what_others_have_put_there_is_left_alone(bare: HostRoot) -> None:
+    theirs = "/usr/local/bin/tdxhost"
+    assert bare.sh(f"echo theirs >{theirs}").returncode == 0
+    ran = bare.run(INSTALL, "--wheels", WHEELS, "--kernel", bare.kernel.release)
+    removed = bare.run(UNINSTALL)
+    left = bare.sh(f"cat {theirs} && rm {theirs}").stdout
+    assert ran.returncode == 1
+    assert f"{theirs} is there and not of scripts/install" in ran.stderr
+    assert removed.returncode == 0
+    assert left == "theirs\n"
+
+
 def test_a_driver_that_does_not_build_leaves_nothing_behind(bare: HostRoot) -> None:
     before = bare.files()
     main = f"{CHECKOUT}/kmod/main.c"
