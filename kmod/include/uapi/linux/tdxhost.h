@@ -26,7 +26,7 @@
  *  - EINTR: a signal came before anything was started;
  *  - ENODEV: this host has no TDX (CPU_ENABLE, CPUS_ENABLE, ENABLE, SYS_RD);
  *  - ENXIO: no enabled CPU is there to ask the TDX module on (SYS_RD);
- *  - EOPNOTSUPP: the provider in use does not serve this call.
+ *  - EOPNOTSUPP: the provider in use does not serve this call, or a flag of it.
  * open() answers EPERM without CAP_SYS_ADMIN or under kernel lockdown.
  *
  * What the hardware answered is never in errno but in fields: "error" (an
@@ -110,7 +110,7 @@
 #define TDXHOST_CODE_KERNEL 23 /* the kernel's own initialisation failed: its log says more */
 #define TDXHOST_CODE_VMX_BUSY 24 /* somebody else was just turning VMX on or off */
 
-/* Bits of tdxhost_info.features: what this driver can do. */
+/* Bits of tdxhost_info.features: what this driver can do, on this kernel. */
 #define TDXHOST_FEATURE_RETRY 0x1
 #define TDXHOST_FEATURE_SKIP_NON_CMR 0x2
 
