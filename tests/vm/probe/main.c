@@ -10,7 +10,6 @@
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/smp.h>
-#include <asm/msr.h>
 #include <asm/special_insns.h>
 
 #include "probe.h"
@@ -163,9 +162,9 @@ static void probe_cpu(void *unused)
 	vmcs_probe_outside();
 	probe_window(mine, cr4, regions[cpu]);
 	probe_movdir64b(mine);
-	mine->rdmsr_gp = rdmsrl_safe(0x1401, &value);
-	mine->wrmsr_locked = wrmsrl_safe(MSR_IA32_FEAT_CTL, 0);
-	mine->wrmsr_keyids = wrmsrl_safe(0x87, 0);
+	mine->rdmsr_gp = rdmsrq_safe(0x1401, &value);
+	mine->wrmsr_locked = wrmsrq_safe(MSR_IA32_FEAT_CTL, 0);
+	mine->wrmsr_keyids = wrmsrq_safe(0x87, 0);
 	local_irq_restore(flags);
 }
 
@@ -222,7 +221,7 @@ static int __init probe_init(void)
 	u64 basic;
 	int cpu, ret;
 
-	if (rdmsrl_safe(MSR_IA32_VMX_BASIC, &basic))
+	if (rdmsrq_safe(MSR_IA32_VMX_BASIC, &basic))
 		return -ENODEV;
 	ret = vmcs_init((u32)basic & GENMASK(30, 0));
 	if (ret)

@@ -6,7 +6,14 @@
 #include <linux/seq_file.h>
 #include <linux/types.h>
 #include <asm/asm.h>
+#include <asm/msr.h>
 #include <asm/page.h>
+
+/* 6.16 renamed these. */
+#ifndef rdmsrq
+#define rdmsrq_safe(msr, value) rdmsrl_safe(msr, value)
+#define wrmsrq_safe(msr, value) wrmsrl_safe(msr, value)
+#endif
 
 #define FLAG_CF BIT(0)
 #define FLAG_ZF BIT(6)
