@@ -135,8 +135,17 @@ def test_the_driver_leaves_no_trace_in_kvms_vmcs(start: Start) -> None:
     assert sum(states.seamcalls.values()) > 1000
 
 
-@pytest.mark.parametrize(("what", "rounds"), [("modules", 2), ("vms", 5)])
-def test_kvm_comes_and_goes_while_the_driver_works(start: Start, what: str, rounds: int) -> None:
+@pytest.mark.parametrize(
+    ("what", "rounds", "hotplug_us"),
+    [
+        ("modules", 2, 0),
+        ("vms", 5, 0),
+        pytest.param("vms", 5, 200000, marks=pytest.mark.slow, id="vms-and-hotplug"),
+    ],
+)
+def test_kvm_comes_and_goes_while_the_driver_works(
+    start: Start, what: str, rounds: int, hotplug_us: int
+) -> None:
     """VMXON and VMXOFF take their time, so that windows fall into the middle of KVM's."""
     with start() as both:
         both.host.control.fault(CPU_3_REFUSED)
@@ -150,7 +159,15 @@ def test_kvm_comes_and_goes_while_the_driver_works(start: Start, what: str, roun
             seed = 0
             while both.kvm("peek")["rounds"] < rounds:
                 seed += 1
-                program.run(both.host, "rounds", seed=seed, rounds=20, callers=4, mix=DRIVER_MIX)
+                program.run(
+                    both.host,
+                    "rounds",
+                    seed=seed,
+                    rounds=20,
+                    callers=4,
+                    mix=DRIVER_MIX,
+                    hotplug_us=hotplug_us,
+                )
         if what == "vms":
             both.kvm("unload")
         states = both.states(regions)
