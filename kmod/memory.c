@@ -28,6 +28,9 @@ static struct tdxhost_map map;
 /* Whether memory that map does not know of may go online. */
 static bool hold_memory;
 
+/* Memory was let through and is not online yet; there is one at a time. Written under map_lock. */
+static bool coming;
+
 /**
  * tdxhost_map_lock() - look at the memory map, or change it
  *
@@ -142,10 +145,10 @@ int tdxhost_ram_get(struct tdxhost_regions *ram)
 
 /*
  * Parts one region of RAM into what lies in CMRs and what does not. Memory that is
- * offline, and outside, is nobody's: it stays offline, see memory_changes().
+ * offline, and outside, is nobody's unless @all: it stays offline, see memory_changes().
  */
 static int part(const struct tdxhost_metadata *metadata, const struct tdmr_region *ram,
-		struct tdxhost_regions *inside, struct tdxhost_regions *outside)
+		struct tdxhost_regions *inside, struct tdxhost_regions *outside, bool all)
 {
 	u64 pos = ram->base, end = ram->base + ram->size;
 	struct tdmr_range range;
@@ -154,7 +157,7 @@ static int part(const struct tdxhost_metadata *metadata, const struct tdmr_regio
 	while (!ret && tdmr_next_outside(metadata->cmrs, metadata->nr_cmrs, pos, end, &range)) {
 		if (range.base > pos)
 			ret = tdxhost_region_add(inside, pos, range.base - pos, ram->node);
-		if (!ret && ram->node != NUMA_NO_NODE)
+		if (!ret && (all || ram->node != NUMA_NO_NODE))
 			ret = tdxhost_region_add(outside, range.base, range.size, ram->node);
 		pos = range.base + range.size;
 	}
@@ -167,11 +170,13 @@ static int part(const struct tdxhost_metadata *metadata, const struct tdmr_regio
 static int part_all(struct tdxhost_regions *inside, struct tdxhost_regions *outside)
 {
 	struct tdxhost_regions ram = {};
+	/* Looked at before memory is: what was coming may have come meanwhile. */
+	bool all = READ_ONCE(coming);
 	int ret = tdxhost_ram_get(&ram);
 	u32 i;
 
 	for (i = 0; !ret && i < ram.nr; i++)
-		ret = part(&map.metadata, &ram.list[i], inside, outside);
+		ret = part(&map.metadata, &ram.list[i], inside, outside, all);
 	tdxhost_regions_free(&ram);
 	return ret;
 }
@@ -287,18 +292,33 @@ static bool is_tdx_memory(u64 base, u64 end)
 	return base >= end;
 }
 
+/* Whether memory may go online. */
+static bool let_through(u64 base, u64 end)
+{
+	bool may;
+
+	mutex_lock(&map_lock);
+	may = !hold_memory || is_tdx_memory(base, end);
+	WRITE_ONCE(coming, may);
+	mutex_unlock(&map_lock);
+	return may;
+}
+
+static void has_come(void)
+{
+	mutex_lock(&map_lock);
+	WRITE_ONCE(coming, false);
+	mutex_unlock(&map_lock);
+}
+
 static int memory_changes(struct notifier_block *nb, unsigned long action, void *data)
 {
 	const struct memory_notify *memory = data;
 	u64 base = PFN_PHYS(memory->start_pfn), end = base + PFN_PHYS(memory->nr_pages);
-	bool refuse;
 
-	if (action != MEM_GOING_ONLINE)
-		return NOTIFY_OK;
-	mutex_lock(&map_lock);
-	refuse = hold_memory && !is_tdx_memory(base, end);
-	mutex_unlock(&map_lock);
-	if (!refuse)
+	if (action == MEM_ONLINE || action == MEM_CANCEL_ONLINE)
+		has_come();
+	if (action != MEM_GOING_ONLINE || let_through(base, end))
 		return NOTIFY_OK;
 	pr_warn("memory [%#llx, %#llx) stays offline: it is no TDX memory\n", base, end);
 	return notifier_from_errno(-EBUSY);
