@@ -13,6 +13,7 @@ from typing import Any
 from tests.vm.witness import Witness
 
 DRIVER, KVM = "driver", "kvm"
+ENTERING, LEAVING = "entering", "leaving"
 
 # VM entry is not modelled, and "invalid control fields" is what KVM is told.
 _ENTRY = ("VMLAUNCH", "vmfailvalid", 7)
@@ -28,6 +29,7 @@ class Cpu:
 
     vmxe: bool = False
     region: str | None = None
+    left: bool = False
     asked: bool = False
 
 
@@ -36,15 +38,15 @@ class States:
     """Follows a log; ``check`` fails at the first event that no CPU may come to.
 
     ``driver`` are the driver's VMXON regions, where they are known. ``seamcalls``
-    counts calls by whose VMX operation they used, ``half_open`` windows of
-    the driver's that fell between KVM's CR4.VMXE and its VMX operation.
+    counts calls by whose VMX operation they used, ``half_open`` windows of the driver's
+    that fell between KVM's CR4.VMXE and its VMX operation, ENTERING or LEAVING it.
     """
 
     driver: frozenset[str] = frozenset()
     cpus: defaultdict[int, Cpu] = field(default_factory=lambda: defaultdict(Cpu))
     seamcalls: Counter[str] = field(default_factory=Counter)
     entered: Counter[str] = field(default_factory=Counter)
-    half_open: int = 0
+    half_open: Counter[str] = field(default_factory=Counter)
 
     def check(self, witness: Witness) -> States:
         """Go through a log, or go on with the rest of one."""
@@ -74,6 +76,7 @@ class States:
     def _vmxe(self, event: dict[str, Any], cpu: Cpu) -> None:
         assert event["value"] or cpu.region is None, event
         cpu.vmxe = bool(event["value"])
+        cpu.left = False
 
     def _vmxon(self, event: dict[str, Any], cpu: Cpu) -> None:
         assert event["result"] == "done", event
@@ -81,12 +84,15 @@ class States:
         assert cpu.region is None, event
         cpu.region = event["pa"]
         self.entered[self._owner(cpu)] += 1
-        self.half_open += cpu.asked
+        if cpu.asked:
+            self.half_open[LEAVING if cpu.left else ENTERING] += 1
         cpu.asked = False
 
     def _vmxoff(self, event: dict[str, Any], cpu: Cpu) -> None:
         assert event["result"] == "done", event
         assert cpu.region is not None, event
+        # A window of the driver's in the middle of KVM's leaves that where it was.
+        cpu.left = cpu.left or self._owner(cpu) == KVM
         cpu.region = None
 
     def _seamcall(self, event: dict[str, Any], cpu: Cpu) -> None:
