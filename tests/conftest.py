@@ -63,7 +63,8 @@ def _subject(item: pytest.Item) -> list[tuple[str, object]]:
         return []
     assert isinstance(item, pytest.Function)
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    kernel = params.get("kernel") or getattr(item.module, "KERNEL", None) or kernels.default()
+    of_module = getattr(item.module, "KERNEL", None) if _layer(item) == "kernels" else None
+    kernel = params.get("kernel") or of_module or kernels.default()
     return [("kernel", kernel), ("area", _AREAS.get(item.path.stem, "virtual hosts"))]
 
 
