@@ -111,7 +111,7 @@ def test_an_upgrade_replaces_what_was_there(tmp_path: Path) -> None:
         assert versions.stdout == "9.8.7\n"
         assert plain(root.files() - before, "9.8.7") == plain(first - before, __version__)
         assert root.run(UNINSTALL).returncode == 0
-        assert root.files() - KEYS == before
+        assert {path for path in root.files() ^ before if f".{WHEELS}/" not in path} == KEYS
 
 
 def test_an_upgrade_that_fails_leaves_the_old_driver(tmp_path: Path) -> None:
