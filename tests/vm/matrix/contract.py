@@ -228,6 +228,10 @@ def is_final(failure: Failure) -> bool:
     return failure.code is Code.SEAMCALL and bool(failure.seam_status & NON_RECOVERABLE)
 
 
+#: What the kernel log says before TDH.SYS.CONFIG fails for want of CPUs, and none is missing.
+NONE_MISSING = "every CPU known here is enabled: was TDX in use before, or is nr_cpus= set?"
+
+
 def log_line(what: str, failure: Failure, others: int = 0) -> str:
     """The line of the kernel log; ``others``: CPUs that have failed in the same way."""
     where = "" if failure.cpu == NONE else f" on CPU {failure.cpu}"

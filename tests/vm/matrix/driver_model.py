@@ -43,6 +43,7 @@ from tests.vm.matrix.statuses import (
     RD,
     TDMR_INIT,
     VALUES,
+    name_of,
 )
 from tests.vm.matrix.tdx_module import Outcome, TdxModule, Topology
 
@@ -176,6 +177,9 @@ class DriverModel:
     def _fail(self, step: Step) -> None:
         self.status = Module.ERROR
         self._next = AGAIN_FROM[step]
+        # Every CPU is online and enabled here.
+        if name_of(self._last.failure.seam_status) == "TDX_SYS_CONFIG_NOT_PENDING":
+            self.log.append(contract.NONE_MISSING)
         self.log.append(log_line(STEP_TEXT[step], self._last.failure))
         if not self._configured:
             self.pamt_bytes = 0
