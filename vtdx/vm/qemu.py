@@ -160,5 +160,6 @@ def _kernel_arguments(platform: Platform, parts: Parts, append: str) -> str:
     reserved = [f"memmap={part.size}${part.base}" for part in platform.reserved]
     kaslr = ["nokaslr"] if len(reserved) > _MEMMAPS_THAT_KASLR_SEES else []
     init = ["rdinit=/usr/lib/vtdx/init-disk"] if parts.disk else []
-    words = ["console=ttyS0,115200", "panic=-1", *reserved, *kaslr, *init, append]
+    # Whether the timer ticks is tried for some milliseconds, which a busy machine may not give.
+    words = ["console=ttyS0,115200", "panic=-1", "no_timer_check", *reserved, *kaslr, *init, append]
     return " ".join(words).strip()
