@@ -202,10 +202,11 @@ def test_enable_fails_at_the_step_that_got_no_memory(swept: dict[str, Any]) -> N
         met.append((Step(worst["answer"]["step"]), worst["failed"]))
         check_no_memory(worst, met[-1][0])
     check_config_failed(reached)
-    pamt = (Step.PAMT_ALLOC, RANGE)
-    assert met.count(pamt) > 1
-    # There are as many pieces for PAMTs as TDMRs.
-    assert [what for i, what in enumerate(met) if what != pamt or met[i - 1] != pamt] == OF_ENABLE
+    assert met.count((Step.PAMT_ALLOC, RANGE)) > 1
+    # There are as many pieces for PAMTs as TDMRs, and a range that was busy in one round
+    # alone moves what comes behind it.
+    once = [what for i, what in enumerate(met) if what[0] < Step.PAMT_ALLOC or what != met[i - 1]]
+    assert once == OF_ENABLE
 
 
 def rounds_of_enable(swept: dict[str, Any]) -> list[Round]:
