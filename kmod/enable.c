@@ -32,8 +32,6 @@ static struct {
 	u32 arrivals;
 	/* Attempts that have ended: tells a caller that it was waiting for one. */
 	u64 attempts;
-	/* No attempt can succeed any more. */
-	bool final;
 	/* The machine goes down, for good: no attempt begins or goes on. Read without lock. */
 	bool ended;
 	/* The TDX module has memory of ours, so this module must stay. */
@@ -144,6 +142,13 @@ int tdxhost_step_call(struct tdxhost_step_result *result, struct tdxhost_call *c
 	return tdxhost_step_took(result, call);
 }
 
+/* A call that the TDX module rules out for good, on inputs that can't change any more. */
+static bool ruled_out(const struct tdxhost_step_result *result)
+{
+	return state.holds_memory && result->code == TDXHOST_CODE_SEAMCALL &&
+	       result->seam_status & TDX_STATUS_NON_RECOVERABLE;
+}
+
 static int run_step(const struct tdxhost_step *step, u32 flags, struct tdxhost_step_result *result)
 {
 	int ret;
@@ -159,6 +164,8 @@ static int run_step(const struct tdxhost_step *step, u32 flags, struct tdxhost_s
 		      tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE) :
 		      step->run(result, flags);
 	result->duration_ns = ktime_get_ns() - result->start_ns;
+	if (ruled_out(result))
+		result->flags |= TDXHOST_STEPF_FINAL;
 	tdxhost_status_step(result, false);
 	return ret;
 }
@@ -194,21 +201,6 @@ static unsigned int begin_with(void)
 	return cpus;
 }
 
-/* A call that the TDX module rules out for good, on inputs that can't change any more. */
-static bool ruled_out(void)
-{
-	return state.holds_memory && state.last.code == TDXHOST_CODE_SEAMCALL &&
-	       state.last.seam_status & TDX_STATUS_NON_RECOVERABLE;
-}
-
-static bool failed_for_good(const struct tdxhost_step *step)
-{
-	bool begun = state.last.code != TDXHOST_CODE_INTERRUPTED &&
-		     state.last.code != TDXHOST_CODE_VMX_BUSY;
-
-	return (step->only_once && begun) || ruled_out();
-}
-
 static int run_steps(u32 flags)
 {
 	const struct tdxhost_provider *provider = tdxhost_provider;
@@ -223,7 +215,6 @@ static int run_steps(u32 flags)
 		ret = run_step(step, flags, &state.last);
 		if (ret) {
 			state.next = index_of(step->again_from);
-			state.final = failed_for_good(step);
 			tdxhost_log_failure(step->name, &state.last, 0);
 			return ret;
 		}
@@ -247,7 +238,7 @@ static void attempt(u32 flags)
 	else
 		module_status = TDXHOST_MODULE_UNKNOWN;
 	WRITE_ONCE(state.module_status, module_status);
-	if (ret && !state.holds_memory)
+	if (ret && !state.holds_memory && tdxhost_provider->undo)
 		tdxhost_provider->undo();
 	WRITE_ONCE(state.attempts, state.attempts + 1);
 	tdxhost_status_module(state.module_status, &state.last);
@@ -288,7 +279,7 @@ static void serve(u32 flags, u64 seen, struct tdxhost_enable *answer)
 		answer_last(answer);
 	} else if (state.module_status == TDXHOST_MODULE_ERROR && !(flags & TDXHOST_ENABLE_RETRY)) {
 		answer_refused(answer, TDXHOST_CODE_EARLIER_FAILURE);
-	} else if (state.final) {
+	} else if (state.last.flags & TDXHOST_STEPF_FINAL) {
 		answer_refused(answer, TDXHOST_CODE_FINAL);
 	} else {
 		attempt(flags);

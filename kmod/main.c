@@ -38,7 +38,7 @@
  *      of cpu.c, so that these never meet tdx_enable() or an IPI of CPUS_ENABLE
  *   2. enable_lock, the mutex of tdx_enable() (enable.c)
  *   3. map_lock, the mutex of the memory map (memory.c)
- *   4. lock, a spinlock for what GET_STATUS tells (status.c)
+ *   4. status_lock, a spinlock for what GET_STATUS tells (status.c)
  *
  * With interrupts off, in IPIs, in CPU_ENABLE and in the callback of a CPU that comes
  * online: the global_lock of TDH.SYS.INIT (provider_direct.c), then, alone, the lock
@@ -46,8 +46,9 @@
  *
  * What calls in with locks of its own: memory hotplug holds its lock and the CPU
  * hotplug lock for reading, and gets map_lock; reboot gets enable_lock; suspend gets
- * lock alone. So nothing may wait for memory hotplug with map_lock held, nor for a reboot
- * in tdx_enable(). GET_STATUS, GET_STEPS and GET_CPUS wait for no call that acts.
+ * status_lock alone. So nothing may wait for memory hotplug with map_lock held, nor for
+ * a reboot in tdx_enable(). GET_STATUS, GET_STEPS and GET_CPUS wait for no call that
+ * acts.
  *
  * Provider "observer" has no enable_lock but the look_lock of provider_observer.c, outside
  * the CPU hotplug lock. Provider "kernel" calls the kernel with enable_lock held; the kernel

@@ -13,9 +13,9 @@ struct tdxhost_request;
  * struct tdxhost_step - one step of tdx_enable()
  * @id: TDXHOST_STEP_*
  * @name: for the log
- * @run: does it; records SEAMCALLs and failure in the result; gets TDXHOST_ENABLE_* flags
+ * @run: does it; records SEAMCALLs and failure in the result, and whether that is final;
+ *	gets TDXHOST_ENABLE_* flags
  * @again_from: TDXHOST_STEP_* that another attempt begins with after it has failed
- * @only_once: when it has failed it can't be done again
  * @no_way_back: once it has succeeded nothing before it can be done again, and
  *	what the steps have allocated belongs to the TDX module
  */
@@ -24,7 +24,6 @@ struct tdxhost_step {
 	const char *name;
 	int (*run)(struct tdxhost_step_result *result, u32 flags);
 	u32 again_from;
-	bool only_once;
 	bool no_way_back;
 };
 
@@ -45,7 +44,8 @@ struct tdxhost_step {
  *	attempt
  * @steps: steps of tdx_enable() in order; NULL where it does not act
  * @nr_steps: how many
- * @undo: give back what the steps have allocated, after a failure
+ * @undo: give back what the steps have allocated, after a failure; NULL where that is
+ *	nothing
  */
 struct tdxhost_provider {
 	u32 id;

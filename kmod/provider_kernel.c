@@ -168,14 +168,11 @@ static int kernel_enable(struct tdxhost_step_result *result, u32 flags)
 	result->flags |= TDXHOST_STEPF_BY_KERNEL;
 	if (!ret)
 		return 0;
+	/* It is done once a boot, whatever came of it. */
+	result->flags |= TDXHOST_STEPF_FINAL;
 	tdxhost_step_fail(result, code_of(ret), TDXHOST_NONE);
 	result->error = -ret;
 	return ret;
-}
-
-/* All that was allocated is the kernel's. */
-static void kernel_undo(void)
-{
 }
 
 static const struct tdxhost_step kernel_steps[] = {
@@ -184,8 +181,7 @@ static const struct tdxhost_step kernel_steps[] = {
 	{ TDXHOST_STEP_MODULE_INFO, "module information", steps_read_metadata,
 	  TDXHOST_STEP_MODULE_INFO },
 	{ TDXHOST_STEP_MEMORY, "memory check", kernel_check_memory, TDXHOST_STEP_MEMORY },
-	{ TDXHOST_STEP_KERNEL, "the kernel's tdx_enable()", kernel_enable, TDXHOST_STEP_KERNEL,
-	  .only_once = true },
+	{ TDXHOST_STEP_KERNEL, "the kernel's tdx_enable()", kernel_enable, TDXHOST_STEP_KERNEL },
 };
 
 const struct tdxhost_provider tdxhost_provider_kernel = {
@@ -200,5 +196,4 @@ const struct tdxhost_provider tdxhost_provider_kernel = {
 	.cpu_enable = kernel_cpu_enable,
 	.steps = kernel_steps,
 	.nr_steps = ARRAY_SIZE(kernel_steps),
-	.undo = kernel_undo,
 };

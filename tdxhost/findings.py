@@ -199,8 +199,6 @@ class Judge:
     def _left(self, state: State) -> tuple[str, ...]:
         """The ways to go on from the step that failed."""
         outcome = Outcome.of(state.failed_step or state.module)
-        if state.module.code is Code.FINAL:
-            outcome = replace(outcome, code=Code.FINAL)
         return remedies(state, outcome, self.decode(outcome))
 
     def _missing(self, cpus: Iterable[CpuResult]) -> Finding:

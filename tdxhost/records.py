@@ -326,6 +326,11 @@ class StepResult(Record):
         """Whether the kernel made the SEAMCALLs, and told nothing of them."""
         return bool(self.flags & lib.TDXHOST_STEPF_BY_KERNEL)
 
+    @property
+    def final(self) -> bool:
+        """Whether it has failed and the driver refuses to try again."""
+        return bool(self.flags & lib.TDXHOST_STEPF_FINAL)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldValue(Record):

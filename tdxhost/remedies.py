@@ -9,9 +9,6 @@ from tdxhost.records import Code, RangeKind, Step
 from tdxhost.state import Outcome, State
 from tdxhost.status import Decoded
 
-#: Set in statuses that say that the same call can't succeed.
-NON_RECOVERABLE_BIT = 1 << 62
-
 #: What a status says about the state of a TDX module that has accepted TDH.SYS.CONFIG.
 STATES = {
     "TDX_OPERAND_INVALID": "the TDX module does not take inputs that can't be changed any more",
@@ -28,28 +25,14 @@ ANY_STATE = "the TDX module can't go on from where it is"
 #: Statuses that no retry changes, at whatever step: the TDX module is past that point.
 SPENT = frozenset({"TDX_SYS_SHUTDOWN", "TDX_SYS_INIT_NOT_PENDING", "TDX_SYS_LP_INIT_NOT_PENDING"})
 
-#: Ends of the kernel's own initialisation, which it tries once a boot, that did not begin it.
-NOT_BEGUN = frozenset({Code.NONE, Code.INTERRUPTED, Code.VMX_BUSY})
-
 NEW_LOAD = "a reboot, or another TDX module (loaded by P-SEAMLDR, or by a firmware update)"
-
-
-def is_final(outcome: Outcome) -> bool:
-    """Whether the driver refuses to try again: tdx_enable() answers TDXHOST_CODE_FINAL."""
-    if outcome.code is Code.FINAL:
-        return True
-    if outcome.step is Step.KERNEL:
-        return outcome.code not in NOT_BEGUN
-    refused = outcome.code in (Code.SEAMCALL, Code.EARLIER_FAILURE)
-    ruled_out = outcome.seam_status & NON_RECOVERABLE_BIT
-    return refused and outcome.step > Step.CONFIG and bool(ruled_out)
 
 
 def remedies(state: State, outcome: Outcome, decoded: Decoded) -> tuple[str, ...]:
     """Says what is left after an attempt that did not come to its end; decoded is its status."""
     if outcome.code is Code.INTERRUPTED:
         return (go_on(skip_non_cmr=_skipping(state)),)
-    if is_final(outcome):
+    if state.is_final:
         left = "a reboot" if outcome.step is Step.KERNEL else NEW_LOAD
         return (f"--retry can't help{_why_final(outcome, decoded)}. What is left: {left}.",)
     if outcome.code is Code.SEAMCALL and decoded.name in SPENT:

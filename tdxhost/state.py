@@ -47,6 +47,11 @@ class State:
         return next((step for step in self.steps if step.step is at and step.error), None)
 
     @property
+    def is_final(self) -> bool:
+        """Whether the driver refuses to try again: tdx_enable() answers TDXHOST_CODE_FINAL."""
+        return self.failed_step is not None and self.failed_step.final
+
+    @property
     def missing(self) -> Missing:
         """Processors that firmware enabled and the TDX module was never told of."""
         if self.module.module_status is ModuleStatus.INITIALIZED:

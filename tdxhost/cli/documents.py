@@ -15,7 +15,6 @@ from tdxhost.processors import Missing
 from tdxhost.records import (
     Code,
     CpuResult,
-    EnableResult,
     Info,
     Memory,
     ModuleStatus,
@@ -26,7 +25,6 @@ from tdxhost.records import (
     Step,
     StepResult,
 )
-from tdxhost.remedies import is_final
 from tdxhost.state import Outcome, State
 from tdxhost.words import register
 
@@ -64,8 +62,9 @@ def _outcome(judge: Judge, outcome: Outcome) -> Document:
     }
 
 
-def module_of(judge: Judge, result: EnableResult | Status, provider: Provider) -> Document:
+def module_of(judge: Judge, state: State) -> Document:
     """What tdx_enable() came to."""
+    result = state.module
     known = result.error or result.module_status is not ModuleStatus.UNKNOWN
     document: Document = {
         "status": result.module_status.label,
@@ -75,9 +74,9 @@ def module_of(judge: Judge, result: EnableResult | Status, provider: Provider) -
         "trap": result.trap or None,
         "cpu": result.cpu,
         **_outcome(judge, Outcome.of(result)),
-        "final": is_final(Outcome.of(result)),
+        "final": state.is_final,
     }
-    silent = document["seam_status"] is None and provider is Provider.DIRECT
+    silent = document["seam_status"] is None and state.info.provider is Provider.DIRECT
     if result.module_status is ModuleStatus.INITIALIZED and silent:
         document["seam_status"], document["status_name"] = register(0), "TDX_SUCCESS"
     return document
@@ -137,7 +136,7 @@ def state_document(judge: Judge, state: State, verdict: Verdict) -> Document:
     """The document of status and enable."""
     return {
         **head(state.info),
-        "module": module_of(judge, state.module, state.info.provider),
+        "module": module_of(judge, state),
         "cpus": [cpu_of(judge, cpu) for cpu in state.cpus],
         "steps": [step_of(judge, step) for step in state.steps],
         **_missing(state.missing),

@@ -122,6 +122,20 @@ def test_a_failure_of_the_kernel_s_is_told_as_it_tells_it_and_is_final(boot: Boo
         assert "reboot" in said
 
 
+def test_where_the_kernel_was_not_asked_yet_it_can_be_tried_again(boot: Boot) -> None:
+    # CPU 1 opens two windows: one to be enabled, one for as long as tdx_enable() runs.
+    with boot(KERNEL, faults=("VMXON cpu=1 call=2 times=1 trap=GP",)) as host:
+        failed = host.run("taskset", "-c", "0", "tdxhost", "enable", "--format", "json")
+        assert failed.status == 1
+        module = failed.json()["module"]
+        assert (module["step"], module["code"]) == ("kernel", "vmxon_failed")
+        assert (module["cpu"], module["final"]) == (1, False)
+        assert host.witness().of("TDH.SYS.CONFIG") == []
+        again = host.json("enable", "--retry")
+        assert again["module"]["status"] == "initialized"
+        assert set(vmx_at_the_end(host).values()) == {False}
+
+
 def test_a_failing_cpu_can_be_tried_again(boot: Boot) -> None:
     fault = "TDH.SYS.LP.INIT cpu=2 times=1 status=TDX_INCONSISTENT_MSR detail=0x10a"
     with boot(KERNEL, faults=(fault,)) as host:

@@ -17,7 +17,7 @@ from tdxhost.errors import ExitCode, KernelOwnsTdx, OptionUnsupported, Unsupport
 from tdxhost.records import Code, CpuResult, Memory, ModuleStatus, Provider, Step
 from tests.unit.samples import ENABLED, INFO, MEMORY, STATUS, FakeDriver, context, cpu, step
 
-CPU_BY_KERNEL, STEP_BY_KERNEL = 0x4, 0x1
+CPU_BY_KERNEL, STEP_BY_KERNEL, FINAL = 0x4, 0x1, 0x2
 
 BY_KERNEL = FakeDriver(
     info=replace(INFO, provider=Provider.KERNEL, features=1),
@@ -43,7 +43,7 @@ OBSERVED = replace(
 )
 FAILED = replace(
     BY_KERNEL,
-    steps=(step(Step.KERNEL, flags=STEP_BY_KERNEL, error=5, code=Code.KERNEL),),
+    steps=(step(Step.KERNEL, flags=STEP_BY_KERNEL | FINAL, error=5, code=Code.KERNEL),),
     enabled=replace(
         ENABLED, module_status=ModuleStatus.ERROR, step=Step.KERNEL, error=5, code=Code.KERNEL
     ),
@@ -106,7 +106,7 @@ def test_a_failure_of_the_kernel_s_is_final_and_points_to_its_log(
     )
 
 
-@pytest.mark.parametrize("code", [Code.INTERRUPTED, Code.VMX_BUSY])
+@pytest.mark.parametrize("code", [Code.INTERRUPTED, Code.VMX_BUSY, Code.VMXON_FAILED])
 def test_what_was_not_begun_is_not_final(code: Code, capsys: pytest.CaptureFixture[str]) -> None:
     answer = replace(ENABLED, module_status=ModuleStatus.ERROR, step=Step.KERNEL, code=code)
     driver = replace(

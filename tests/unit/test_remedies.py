@@ -12,13 +12,14 @@ import pytest
 from tdxhost.errors import ExitCode
 from tdxhost.findings import Finding, Judge, interrupted
 from tdxhost.records import Code, Info, ModuleStatus, Range, RangeKind, Step, StepResult
-from tdxhost.remedies import is_final
-from tdxhost.state import Outcome, State
+from tdxhost.state import State
 from tests.unit.samples import ENABLED, GIB, INFO, MEMORY, STATUS, cpu, step
 
 JUDGE = Judge()
 CPUS = tuple(cpu(number) for number in range(4))
 KEY_CONFIG, TDMR_INIT, CONFIG, LP = 0x1F, 0x24, 0x2D, 0x23
+#: TDXHOST_STEPF_FINAL of the uapi header.
+FINAL_FLAG = 0x2
 
 RETRY = "sudo tdxhost enable --retry"
 NEW_LOAD = "What is left: a reboot, or another TDX module (loaded by P-SEAMLDR, or by a firmware"
@@ -91,7 +92,8 @@ SPENT = [
 def test_what_is_final_says_why_and_what_is_left_already_at_the_first_failure(
     at: Step, leaf: int, status: int, name: str, meaning: str, answered: Code | None
 ) -> None:
-    (left,) = _last(_state(_refused(at, leaf, status), answered)).left
+    failed = replace(_refused(at, leaf, status), flags=FINAL_FLAG)
+    (left,) = _last(_state(failed, answered)).left
     assert left.startswith("--retry can't help: after TDH.SYS.CONFIG, ")
     assert name in left
     assert meaning in left
@@ -117,23 +119,22 @@ def test_a_module_past_that_point_needs_a_new_load(
     assert NEW_LOAD in left
 
 
-@pytest.mark.parametrize(
-    ("code", "at", "status", "final"),
-    [
-        (Code.FINAL, Step.KEY_CONFIG, 0, True),
-        (Code.SEAMCALL, Step.KEY_CONFIG, 0xC000050700000000, True),
-        (Code.EARLIER_FAILURE, Step.TDMR_INIT, 0xC000050500000000, True),
-        (Code.SEAMCALL, Step.CONFIG, 0xC000050700000000, False),
-        (Code.SEAMCALL, Step.KEY_CONFIG, 0x8000080000000000, False),
-        (Code.PACKAGE_OFFLINE, Step.KEY_CONFIG, 0, False),
-        (Code.NO_MODULE, Step.TDMR_INIT, 0, False),
-        (Code.NONE, Step.TDMR_INIT, 0, False),
-    ],
-)
-def test_final_is_a_status_that_is_not_recoverable_after_config(
-    code: Code, at: Step, status: int, final: bool
-) -> None:
-    assert is_final(Outcome(code=code, error=5, step=at, seam_status=status)) is final
+@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("code", [None, Code.EARLIER_FAILURE])
+def test_the_driver_alone_says_what_is_final(code: Code | None, final: bool) -> None:
+    failed = replace(
+        _refused(Step.KEY_CONFIG, KEY_CONFIG, 0xC000050700000000),
+        flags=FINAL_FLAG if final else 0,
+    )
+    state = _state(failed, code)
+    assert state.is_final is final
+    assert ("--retry can't help" in _last(state).left[0]) is final
+
+
+def test_what_another_step_came_to_is_not_final() -> None:
+    done = replace(step(Step.KEY_CONFIG), flags=FINAL_FLAG)
+    failed = _refused(Step.TDMR_INIT, TDMR_INIT, 0x8000020000000001)
+    assert not replace(_state(failed), steps=(done, failed)).is_final
 
 
 @pytest.mark.parametrize(

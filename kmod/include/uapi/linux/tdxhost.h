@@ -339,6 +339,8 @@ struct tdxhost_enable {
 /* Bits of tdxhost_step_result.flags. */
 /* the kernel made the SEAMCALLs: leaf to r11, retries and seamcalls are not known */
 #define TDXHOST_STEPF_BY_KERNEL 0x1
+/* it has failed, and can't succeed any more: RETRY is answered with TDXHOST_CODE_FINAL */
+#define TDXHOST_STEPF_FINAL 0x2
 
 /**
  * struct tdxhost_step_result - what one step of tdx_enable() came to
