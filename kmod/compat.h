@@ -30,8 +30,9 @@
 #endif
 
 /*
- * alloc_contig_range() wanted a migrate type and has wanted flags since 6.17, where the
- * number of MIGRATE_MOVABLE asks for CMA's memory.
+ * alloc_contig_range() wanted a migrate type and has wanted flags since 6.17 ("Make
+ * MIGRATE_ISOLATE a standalone bit"), where the number of MIGRATE_MOVABLE asks for CMA's
+ * memory.
  */
 #ifdef ACR_FLAGS_NONE
 #define TDXHOST_CONTIG_ORDINARY ACR_FLAGS_NONE
@@ -40,7 +41,8 @@
 #endif
 
 /*
- * lockdep_assert_cpus_held() is for modules since 6.16, when KVM came to need it for TDX.
+ * lockdep_assert_cpus_held() is for modules since 6.15, where Hyper-V came to need it:
+ * 7c0db8a4f59d ("cpu: export lockdep_assert_cpus_held()").
  * Before, what is left of the contract is that callers may sleep.
  */
 #ifdef TDXHOST_HAVE_LOCKDEP_ASSERT_CPUS_HELD
@@ -50,9 +52,10 @@
 #endif
 
 /*
- * How the kernel changes CR4. Since 6.19 the export is for KVM's modules alone; symbol_get()
- * looks at a symbol's licence and not at the modules that it is exported for, and takes
- * no symbol that was exported to everyone, as this one was before.
+ * How the kernel changes CR4. Since 6.19 the export is for KVM's modules alone: 6276c67f2bc4
+ * ("x86: Restrict KVM-induced symbol exports to KVM modules where obvious/possible").
+ * symbol_get() looks at a symbol's licence and not at the modules that it is exported for,
+ * and takes no symbol that was exported to everyone, as this one was before.
  */
 typedef void (*tdxhost_cr4_update_t)(unsigned long set, unsigned long clear);
 
@@ -77,7 +80,7 @@ static inline void tdxhost_cr4_update_put(void)
 }
 #endif
 
-/* From 6.19 to 7.0 tdx_enable() is exported to KVM's modules alone. */
+/* From 6.19 (the same commit) to 7.0 tdx_enable() is exported to KVM's modules alone. */
 #ifdef TDXHOST_TDX_ENABLE_IS_KVMS
 #define TDXHOST_TDX_ENABLE_OWNER "the kernel exports tdx_enable() to KVM alone"
 #else
