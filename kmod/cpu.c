@@ -98,6 +98,22 @@ void tdxhost_cpu_took(struct tdxhost_cpu_result *result, const struct tdxhost_ca
 	result->r11 = call->out.r11;
 }
 
+static int enable_in_vmx(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
+{
+	struct tdxhost_cpu_result *result = &attempt->result;
+	struct tdxhost_vmx vmx = {};
+	int ret;
+
+	attempt->again = false;
+	result->code = tdxhost_vmx_enter(&vmx);
+	result->trap = vmx.trap;
+	if (result->code)
+		return tdxhost_code_errno(result->code);
+	ret = tdxhost_provider->cpu_enable(request, attempt);
+	tdxhost_vmx_leave(&vmx);
+	return ret;
+}
+
 /**
  * tdxhost_cpu_enable() - tdx_cpu_enable(): make the TDX module usable on this CPU
  * @request: the request
@@ -127,7 +143,7 @@ int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *
 
 	if (!attempt->again)
 		begin(result);
-	ret = tdxhost_provider->cpu_enable(request, attempt);
+	ret = enable_in_vmx(request, attempt);
 	result->state = ret ? TDXHOST_CPU_FAILED : TDXHOST_CPU_ENABLED;
 	result->error = -ret;
 	result->duration_ns = ktime_get_ns() - result->start_ns;

@@ -129,14 +129,14 @@ static int read_architectural(struct tdxhost_step_result *result, struct tdxhost
  *
  * The TDX module tells nothing to a CPU on which TDH.SYS.LP.INIT was not done.
  *
- * Context: interrupts off.
+ * Context: interrupts off, between tdxhost_vmx_enter() and tdxhost_vmx_leave().
  * Return: 0 for a status of success class, otherwise a negative errno.
  */
 int tdxhost_metadata_probe(struct tdxhost_call *call)
 {
 	call->leaf = TDH_SYS_RD;
 	call->in.rdx = FIELD_MAJOR_VERSION;
-	return tdxhost_seamcall_atomic(call);
+	return tdxhost_seamcall_in_vmx(call);
 }
 
 /**

@@ -40,8 +40,8 @@ struct tdxhost_step {
  *	the kernel did
  * @look: learn where things stand, before they are told; NULL where that is known
  * @owns_pamts: PAMTs are allocated here, not by the kernel
- * @cpu_enable: enable the local CPU, or look whether it is; interrupts off; fills the
- *	attempt
+ * @cpu_enable: enable the local CPU, or look whether it is; in VMX operation, with
+ *	interrupts off; fills the attempt
  * @steps: steps of tdx_enable() in order; NULL where it does not act
  * @nr_steps: how many
  * @undo: give back what the steps have allocated, after a failure; NULL where that is

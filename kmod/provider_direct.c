@@ -98,20 +98,9 @@ static int lp_init(struct tdxhost_request *request, struct tdxhost_attempt *atte
 
 static int direct_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
-	struct tdxhost_cpu_result *result = &attempt->result;
-	struct tdxhost_vmx vmx = {};
-	int ret;
+	int ret = global_init(request, attempt);
 
-	attempt->again = false;
-	result->code = tdxhost_vmx_enter(&vmx);
-	result->trap = vmx.trap;
-	if (result->code)
-		return tdxhost_code_errno(result->code);
-	ret = global_init(request, attempt);
-	if (!ret)
-		ret = lp_init(request, attempt);
-	tdxhost_vmx_leave(&vmx);
-	return ret;
+	return ret ? ret : lp_init(request, attempt);
 }
 
 static const char *direct_refuse(void)

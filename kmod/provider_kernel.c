@@ -106,19 +106,10 @@ static u32 code_of(int ret)
 
 static int kernel_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt)
 {
-	struct tdxhost_cpu_result *result = &attempt->result;
-	struct tdxhost_vmx vmx = {};
-	int ret;
+	int ret = cpu_enable();
 
-	attempt->again = false;
-	result->code = tdxhost_vmx_enter(&vmx);
-	result->trap = vmx.trap;
-	if (result->code)
-		return tdxhost_code_errno(result->code);
-	ret = cpu_enable();
-	tdxhost_vmx_leave(&vmx);
-	result->flags |= TDXHOST_CPU_BY_KERNEL;
-	result->code = code_of(ret);
+	attempt->result.flags |= TDXHOST_CPU_BY_KERNEL;
+	attempt->result.code = code_of(ret);
 	return ret;
 }
 

@@ -43,7 +43,6 @@ static int observer_cpu_look(struct tdxhost_request *request, struct tdxhost_att
 	struct tdxhost_call call = {};
 	int ret = tdxhost_metadata_probe(&call);
 
-	attempt->again = false;
 	if (ret)
 		tdxhost_cpu_took(&attempt->result, &call);
 	else
