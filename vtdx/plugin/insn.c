@@ -162,7 +162,7 @@ static enum tail tail_of(const struct insn *insn)
 			       TAIL_MODRM :
 			       TAIL_UNKNOWN;
 	if (insn->map == INSN_MAP_ONE)
-		return insn->opcode == 0xcf ? TAIL_NONE : TAIL_UNKNOWN;
+		return insn->opcode == 0xcf || insn->opcode == 0x90 ? TAIL_NONE : TAIL_UNKNOWN;
 	switch (insn->opcode) {
 	case 0x30: /* WRMSR */
 	case 0x32: /* RDMSR */

@@ -69,6 +69,8 @@ static const struct rule rules[] = {
 	{ INSN_MAP_0F, 0xa2, PREFIX_ANY, 0, 0, OPERAND_ANY, on_cpuid, on_after_cpuid },
 	/* MOVDIR64B */
 	{ INSN_MAP_0F38, 0xf8, PREFIX_66, 0, 0, OPERAND_MEMORY, on_movdir64b, NULL },
+	/* PAUSE */
+	{ INSN_MAP_ONE, 0x90, PREFIX_F3, 0, 0, OPERAND_ANY, on_pause, NULL },
 };
 
 static bool prefix_fits(const struct rule *rule, const struct insn *insn)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <sched.h>
 #include <string.h>
 
 #include "vtdx.h"
@@ -214,4 +215,19 @@ bool vcpu_write_pa(struct vcpu *vcpu, uint64_t pa, const void *data, uint64_t by
 	g_byte_array_set_size(vcpu->buf, bytes);
 	memcpy(vcpu->buf->data, data, bytes);
 	return qemu_plugin_write_memory_hwaddr(pa, vcpu->buf) == QEMU_HWADDR_OK;
+}
+
+/**
+ * on_pause - let another thread run while a vCPU spins
+ * @index: the vCPU
+ * @userdata: the site
+ *
+ * A vCPU that waits for another one, for the answer to an IPI or for a spinlock, would
+ * keep it from running where there are more vCPUs than processors. A processor's
+ * pause-loop exiting is there for the same (SDM 3C, "Instructions That Cause VM Exits
+ * Conditionally").
+ */
+void on_pause(unsigned int index G_GNUC_UNUSED, void *userdata G_GNUC_UNUSED)
+{
+	sched_yield();
 }

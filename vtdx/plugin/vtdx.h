@@ -213,6 +213,7 @@ void on_wrmsr(unsigned int index, void *userdata);
 void on_cpuid(unsigned int index, void *userdata);
 void on_after_cpuid(unsigned int index, void *userdata);
 void on_movdir64b(unsigned int index, void *userdata);
+void on_pause(unsigned int index, void *userdata);
 
 /* vmx.c */
 void vmx_check_reset(struct vcpu *vcpu);
