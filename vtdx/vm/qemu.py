@@ -59,14 +59,10 @@ def find() -> Qemu:
     if installed and _version(installed) >= _LEAST_VERSION:
         return Qemu((installed,))
     root = roots.QEMU.path()
-    loader = root / "lib64/ld-linux-x86-64.so.2"
     share = root / "usr/share"
     return Qemu(
         (
-            str(loader),
-            "--library-path",
-            str(root / "usr/lib/x86_64-linux-gnu"),
-            str(root / "usr/bin/qemu-system-x86_64"),
+            *roots.program(root, "qemu-system-x86_64"),
             "-L",
             str(share / "qemu"),
             "-L",

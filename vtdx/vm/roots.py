@@ -144,6 +144,13 @@ def run_logged(command: list[str], what: str, cwd: Path | None = None) -> str:
 _CHROOT = 'mount -t proc proc "$0/proc" && exec chroot "$0" /bin/sh -ec "$1"'
 
 
+def program(root: Path, name: str) -> tuple[str, ...]:
+    """How to begin the command line of a program of a root, with the libraries of that root."""
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    loader = root / "lib64/ld-linux-x86-64.so.2"
+    return (str(loader), "--library-path", str(libraries), str(root / "usr/bin" / name))
+
+
 def chroot(root: Path, script: str, what: str) -> str:
     """Run a shell script inside a root, as root."""
     command = [*cache.as_root(), "unshare", "--mount", "--"]
