@@ -20,6 +20,7 @@ from vtdx.vm.errors import MachineLost
 from vtdx.vm.machine import Machine, Spec
 
 BARE = ("--no-driver", "--platform", "spr-1s")
+SLEEPS = ("sh", "-c", "echo up; sleep 1000")
 
 
 def vm(
@@ -57,7 +58,8 @@ def running() -> Iterator[Running]:
     """scripts/vm whose machine runs a command that takes long."""
     mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
     with subprocess.Popen(
-        [str(PROJECT / "scripts/vm"), *BARE, "--", "sh", "-c", "echo up; sleep 1000"],
+        # A shell's background jobs ignore SIGINT, and so do their children.
+        ["env", "--default-signal=INT", str(PROJECT / "scripts/vm"), *BARE, "--", *SLEEPS],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
