@@ -140,7 +140,8 @@ def _memory(platform: Platform, parts: Parts) -> list[str]:
 
 def _backend(parts: Parts, number: int) -> str:
     if not parts.memory:
-        return "memory-backend-ram"
+        # Not in huge pages, which the host's kernel has to find and to clear as a whole.
+        return "memory-backend-memfd"
     file = _value(parts.memory[number])
     return f"memory-backend-file,mem-path={file},share={'off' if parts.resumed else 'on'}"
 
