@@ -3,7 +3,7 @@
 
 A test-only kernel module (tests/vm/allocations) sees what the driver gets and
 gives back, and lets the Nth allocation fail. What each step allocates is the
-driver's design; the functions are those of the kernel that the tests boot.
+driver's design; what the functions are called is the kernel's.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ ENOMEM = 12
 PAGE_BYTES = 4096
 CPUS = 2
 
-PAGE = "__alloc_pages_noprof"
-ZEROED_PAGE = "get_zeroed_page_noprof"
-PAGES = "alloc_pages_exact_noprof"
-RANGE = "alloc_contig_range_noprof"
-KMALLOC = "__kmalloc_cache_noprof"
-KVMALLOC = "__kvmalloc_node_noprof"
-LIST = "krealloc_noprof"
-MASK = "alloc_cpumask_var_node"
+# As tests/vm/allocations/probes.c calls what the kernel gives one or the other name.
+PAGE = "alloc_pages"
+ZEROED_PAGE = "get_zeroed_page"
+PAGES = "alloc_pages_exact"
+RANGE = "alloc_contig_range"
+KMALLOC = "kmalloc"
+KVMALLOC = "kvmalloc"
+LIST = "krealloc"
+MASK = "alloc_cpumask_var"
 COPY = "memdup_user"
 
 # A VMXON region for every CPU that can ever be, from load to unload.

@@ -11,6 +11,13 @@
 #include <linux/nodemask.h>
 #include <linux/sizes.h>
 
+/* See the same in kmod/compat.h. */
+#ifdef ACR_FLAGS_NONE
+#define ORDINARY ACR_FLAGS_NONE
+#else
+#define ORDINARY MIGRATE_MOVABLE
+#endif
+
 #define STRIDE PFN_DOWN(SZ_2M)
 #define ROOM SZ_16K
 
@@ -22,7 +29,7 @@ static void hold(unsigned long pfn)
 {
 	if (!pfn_to_online_page(pfn) || nr_held == ROOM)
 		return;
-	if (!alloc_contig_range(pfn, pfn + 1, MIGRATE_MOVABLE, GFP_KERNEL | __GFP_NOWARN))
+	if (!alloc_contig_range(pfn, pfn + 1, ORDINARY, GFP_KERNEL | __GFP_NOWARN))
 		held[nr_held++] = pfn;
 }
 

@@ -15,7 +15,7 @@
 #define ROOM 4096
 
 struct piece {
-	const char *symbol;
+	const char *name;
 	u64 key;
 	u64 bytes;
 };
@@ -47,7 +47,7 @@ u64 ledger_failing(void)
 }
 
 /* Counts an allocation; whether it is one that has to fail. */
-bool ledger_is_due(const char *symbol)
+bool ledger_is_due(const char *name)
 {
 	unsigned long flags;
 	bool due;
@@ -56,7 +56,7 @@ bool ledger_is_due(const char *symbol)
 	count++;
 	due = fail_at && (count == fail_at || (ledger_fail_rest && count > fail_at));
 	if (due && count == fail_at)
-		failed = symbol;
+		failed = name;
 	raw_spin_unlock_irqrestore(&lock, flags);
 	return due;
 }
@@ -75,21 +75,21 @@ static struct piece *find(u64 key)
 NOKPROBE_SYMBOL(find);
 
 /* lock is held */
-static void add(const char *symbol, u64 key, u64 bytes)
+static void add(const char *name, u64 key, u64 bytes)
 {
 	if (nr_pieces < ROOM)
-		pieces[nr_pieces++] = (struct piece){ symbol, key, bytes };
+		pieces[nr_pieces++] = (struct piece){ name, key, bytes };
 	else
 		no_room++;
 }
 NOKPROBE_SYMBOL(add);
 
-void ledger_add(const char *symbol, u64 key, u64 bytes)
+void ledger_add(const char *name, u64 key, u64 bytes)
 {
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&lock, flags);
-	add(symbol, key, bytes);
+	add(name, key, bytes);
 	raw_spin_unlock_irqrestore(&lock, flags);
 }
 NOKPROBE_SYMBOL(ledger_add);
@@ -139,14 +139,14 @@ void ledger_remove_pages(u64 pfn, u64 bytes)
 		wrong_frees++;
 	}
 	if (piece && old.key < pfn)
-		add(old.symbol, old.key, PFN_PHYS(pfn - old.key));
+		add(old.name, old.key, PFN_PHYS(pfn - old.key));
 	if (piece && end < PFN_PHYS(old.key) + old.bytes)
-		add(old.symbol, PFN_DOWN(end), PFN_PHYS(old.key) + old.bytes - end);
+		add(old.name, PFN_DOWN(end), PFN_PHYS(old.key) + old.bytes - end);
 	raw_spin_unlock_irqrestore(&lock, flags);
 }
 NOKPROBE_SYMBOL(ledger_remove_pages);
 
-struct ledger_sum ledger_sum(const char *symbol)
+struct ledger_sum ledger_sum(const char *name)
 {
 	struct ledger_sum sum = {};
 	unsigned long flags;
@@ -154,7 +154,7 @@ struct ledger_sum ledger_sum(const char *symbol)
 
 	raw_spin_lock_irqsave(&lock, flags);
 	for (i = 0; i < nr_pieces; i++) {
-		if (strcmp(pieces[i].symbol, symbol))
+		if (strcmp(pieces[i].name, name))
 			continue;
 		sum.number++;
 		sum.bytes += pieces[i].bytes;

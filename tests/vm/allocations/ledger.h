@@ -19,11 +19,11 @@ struct ledger_sum {
 
 void ledger_fail_at(u64 at);
 u64 ledger_failing(void);
-bool ledger_is_due(const char *symbol);
-void ledger_add(const char *symbol, u64 key, u64 bytes);
+bool ledger_is_due(const char *name);
+void ledger_add(const char *name, u64 key, u64 bytes);
 void ledger_remove(u64 key, u64 bytes);
 void ledger_remove_pages(u64 pfn, u64 bytes);
-struct ledger_sum ledger_sum(const char *symbol);
+struct ledger_sum ledger_sum(const char *name);
 void ledger_show(struct seq_file *file);
 
 /* Every later allocation fails too; a file in debugfs. */

@@ -7,9 +7,9 @@
  * fail_at: the Nth allocation from the write on fails; 0 for none
  * fail_rest: whether all those after it fail too
  * ledger: a JSON object: "count" of allocations since fail_at was written, the
- *	function that "failed", pieces and bytes "held" by function, "wrong_frees"
- *	of what was not held or of another length, calls "missed" and pieces that
- *	there was "no_room" to note, and the functions "watched"
+ *	function that "failed" and pieces and bytes "held" by function, as probes.c names
+ *	them; "wrong_frees" of what was not held or of another length, calls "missed" and
+ *	pieces that there was "no_room" to note; the kernel's functions "watched"
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>

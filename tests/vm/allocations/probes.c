@@ -33,7 +33,9 @@ struct call {
 
 /**
  * struct allocator - a function that the driver gets memory from
- * @symbol: its name
+ * @name: what it is called here
+ * @symbol: what the kernel calls it; of those with one name the first is taken that
+ *	the kernel has
  * @bytes: what a call asks for
  * @key: what the memory is known by, 0 where there was none
  * @failure: what it returns when there is none
@@ -42,6 +44,7 @@ struct call {
  * @outcome: enters what calls get
  */
 struct allocator {
+	const char *name;
 	const char *symbol;
 	u64 (*bytes)(struct pt_regs *regs);
 	u64 (*key)(const struct call *call, unsigned long result);
@@ -95,6 +98,11 @@ static u64 bytes_order(struct pt_regs *regs)
 	return PAGE_SIZE << (unsigned int)argument(regs, 1);
 }
 
+static u64 bytes_third_order(struct pt_regs *regs)
+{
+	return PAGE_SIZE << (unsigned int)argument(regs, 2);
+}
+
 static u64 bytes_pages(struct pt_regs *regs)
 {
 	return (u64)argument(regs, 1) << PAGE_SHIFT;
@@ -128,15 +136,24 @@ static u64 key_mask(const struct call *call, unsigned long result)
 #define NO_MEMORY ((unsigned long)-ENOMEM)
 
 static struct allocator allocators[] = {
-	{ "__kmalloc_cache_noprof", bytes_third, key_pointer },
-	{ "__kvmalloc_node_noprof", bytes_first, key_pointer },
-	{ "krealloc_noprof", bytes_second, key_pointer, .replaces = true },
-	{ "memdup_user", bytes_second, key_pointer, NO_MEMORY },
-	{ "alloc_cpumask_var_node", bytes_mask, key_mask },
-	{ "__alloc_pages_noprof", bytes_order, key_pointer },
-	{ "get_zeroed_page_noprof", bytes_page, key_pointer },
-	{ "alloc_pages_exact_noprof", bytes_first, key_pointer },
-	{ "alloc_contig_range_noprof", bytes_range, key_range, NO_MEMORY },
+	{ "kmalloc", "__kmalloc_cache_noprof", bytes_third, key_pointer },
+	{ "kmalloc", "kmalloc_trace", bytes_third, key_pointer }, /* 6.1 */
+	{ "kvmalloc", "__kvmalloc_node_noprof", bytes_first, key_pointer },
+	{ "kvmalloc", "kvmalloc_node", bytes_first, key_pointer }, /* 6.1 */
+	{ "krealloc", "krealloc_node_align_noprof", bytes_second, key_pointer, .replaces = true },
+	{ "krealloc", "krealloc_noprof", bytes_second, key_pointer, .replaces = true }, /* 6.12 */
+	{ "krealloc", "krealloc", bytes_second, key_pointer, .replaces = true }, /* 6.1 */
+	{ "memdup_user", "memdup_user", bytes_second, key_pointer, NO_MEMORY },
+	{ "alloc_cpumask_var", "alloc_cpumask_var_node", bytes_mask, key_mask },
+	{ "alloc_pages", "alloc_pages_node_noprof", bytes_third_order, key_pointer }, /* 7.3 */
+	{ "alloc_pages", "__alloc_pages_noprof", bytes_order, key_pointer }, /* 6.12 to 7.2 */
+	{ "alloc_pages", "__alloc_pages", bytes_order, key_pointer }, /* 6.1 */
+	{ "get_zeroed_page", "get_zeroed_page_noprof", bytes_page, key_pointer },
+	{ "get_zeroed_page", "get_zeroed_page", bytes_page, key_pointer }, /* 6.1 */
+	{ "alloc_pages_exact", "alloc_pages_exact_noprof", bytes_first, key_pointer },
+	{ "alloc_pages_exact", "alloc_pages_exact", bytes_first, key_pointer }, /* 6.1 */
+	{ "alloc_contig_range", "alloc_contig_range_noprof", bytes_range, key_range, NO_MEMORY },
+	{ "alloc_contig_range", "alloc_contig_range", bytes_range, key_range, NO_MEMORY },
 };
 
 static struct releaser releasers[] = {
@@ -177,7 +194,7 @@ static int on_call(struct kprobe *probe, struct pt_regs *regs)
 {
 	struct allocator *allocator = container_of(probe, struct allocator, entry);
 
-	if (!from_driver(regs) || !ledger_is_due(allocator->symbol))
+	if (!from_driver(regs) || !ledger_is_due(allocator->name))
 		return 0;
 	regs_set_return_value(regs, allocator->failure);
 	instruction_pointer_set(regs, (unsigned long)allocations_return);
@@ -214,7 +231,7 @@ static int on_return(struct kretprobe_instance *instance, struct pt_regs *regs)
 		return 0;
 	if (allocator->replaces && call->first)
 		ledger_remove(call->first, 0);
-	ledger_add(allocator->symbol, key, call->bytes);
+	ledger_add(allocator->name, key, call->bytes);
 	return 0;
 }
 NOKPROBE_SYMBOL(on_return);
@@ -274,14 +291,31 @@ static int watch(struct allocator *allocator)
 	return register_kprobe(&allocator->entry);
 }
 
+static bool is_watched(const struct allocator *allocator)
+{
+	return allocator->entry.addr;
+}
+
+static bool has_other_symbol(const struct allocator *allocator)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(allocators); i++)
+		if (is_watched(&allocators[i]) && !strcmp(allocators[i].name, allocator->name))
+			return true;
+	return false;
+}
+
 static int watch_all(void)
 {
 	unsigned int i;
 	int ret;
 
 	for (i = 0; i < ARRAY_SIZE(allocators); i++) {
+		if (has_other_symbol(&allocators[i]))
+			continue;
 		ret = watch(&allocators[i]);
-		if (ret)
+		if (ret && ret != -ENOENT)
 			return ret;
 	}
 	for (i = 0; i < ARRAY_SIZE(releasers); i++) {
@@ -300,7 +334,7 @@ static void unwatch_all(void)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(allocators); i++) {
-		if (allocators[i].entry.addr)
+		if (is_watched(&allocators[i]))
 			unregister_kprobe(&allocators[i].entry);
 		if (allocators[i].outcome.kp.addr)
 			unregister_kretprobe(&allocators[i].outcome);
@@ -350,7 +384,8 @@ static void show_watched(struct seq_file *file)
 
 	seq_puts(file, "\"watched\": [");
 	for (i = 0; i < ARRAY_SIZE(allocators); i++)
-		seq_printf(file, "\"%s\", ", allocators[i].symbol);
+		if (is_watched(&allocators[i]))
+			seq_printf(file, "\"%s\", ", allocators[i].symbol);
 	for (i = 0; i < ARRAY_SIZE(releasers); i++)
 		seq_printf(file, "%s\"%s\"", i ? ", " : "", releasers[i].symbol);
 	seq_puts(file, "]");
@@ -365,12 +400,12 @@ void probes_show(struct seq_file *file)
 	show_watched(file);
 	seq_puts(file, ", \"held\": {");
 	for (i = 0; i < ARRAY_SIZE(allocators); i++) {
-		struct ledger_sum sum = ledger_sum(allocators[i].symbol);
+		struct ledger_sum sum = ledger_sum(allocators[i].name);
 
 		missed += allocators[i].outcome.nmissed;
-		if (!sum.number)
+		if (!is_watched(&allocators[i]) || !sum.number)
 			continue;
-		seq_printf(file, "%s\"%s\": [%llu, %llu]", comma, allocators[i].symbol, sum.number,
+		seq_printf(file, "%s\"%s\": [%llu, %llu]", comma, allocators[i].name, sum.number,
 			   sum.bytes);
 		comma = ", ";
 	}
