@@ -130,7 +130,7 @@ def test_bring_up_leaves_no_complaint_in_the_kernel_log(brought_up: BroughtUp) -
     assert brought_up.host.kernel_complaints() == []
 
 
-@pytest.mark.parametrize("name", ["spr-1s", "emr-2s"])
+@pytest.mark.parametrize("name", ["spr-1s", pytest.param("emr-2s", marks=pytest.mark.slow)])
 def test_every_healthy_platform_comes_up(boot: Boot, name: str) -> None:
     """spr-2s and gnr-2s have tests of their own."""
     with boot(name) as host:

@@ -60,7 +60,9 @@ def test_a_cpu_that_the_module_refuses_fails_alone(boot: Boot) -> None:
     [
         ("tdx-off", ABSENT, ["private KeyID", "BIOS"]),
         ("one-keyid", ABSENT, ["KeyID", "two"]),
-        ("vmx-locked-off", ABSENT, ["VMX", "IA32_FEATURE_CONTROL"]),
+        pytest.param(
+            *("vmx-locked-off", ABSENT, ["VMX", "IA32_FEATURE_CONTROL"]), marks=pytest.mark.slow
+        ),
         ("module-absent", ABSENT, ["TDX module", "not loaded"]),
     ],
 )

@@ -148,7 +148,16 @@ def test_a_wrong_option_is_2(words: list[str]) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in (signal.SIGTERM, signal.SIGKILL)
+        ),
+    ],
+)
 def test_no_qemu_outlives_the_script(running: Running, number: signal.Signals) -> None:
     running.process.send_signal(number)
 
@@ -195,6 +204,7 @@ def test_a_bzimage_boots_by_its_path() -> None:
     assert done.stdout.decode().strip() == kernel.release
 
 
+@pytest.mark.slow
 def test_a_boot_that_hangs_is_tried_once_more(tmp_path: Path) -> None:
     """The first process waits for ever and says nothing, on every try."""
     spec = Spec(

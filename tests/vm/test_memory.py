@@ -184,7 +184,10 @@ def check_left_out(host: Host, holes: Ranges) -> None:
 
 @pytest.mark.parametrize(
     ("cmrs", "holes"),
-    [pytest.param(*BELOW, id="below"), pytest.param(*ABOVE, id="above")],
+    [
+        pytest.param(*BELOW, id="below"),
+        pytest.param(*ABOVE, id="above", marks=pytest.mark.slow),
+    ],
 )
 def test_ram_outside_cmrs_stops_enable_and_can_be_left_out(
     boot: Boot, tmp_path: Path, cmrs: str, holes: Ranges
