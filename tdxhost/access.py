@@ -2,24 +2,24 @@
 """What can keep the driver from being loaded or opened: privileges, signatures, lockdown."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
+
+from tdxhost.errors import NotRead
+from tdxhost.host import Host
 
 #: Number of CAP_SYS_ADMIN (include/uapi/linux/capability.h).
 CAP_SYS_ADMIN = 21
 
-LOCKDOWN = Path("sys/kernel/security/lockdown")
-SIGNED_ONLY = Path("sys/module/module/parameters/sig_enforce")
-COMMAND_LINE = Path("proc/cmdline")
-OWN_STATUS = Path("proc/self/status")
-SECURE_BOOT = Path(
-    "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
-)
+LOCKDOWN = "/sys/kernel/security/lockdown"
+SIGNED_ONLY = "/sys/module/module/parameters/sig_enforce"
+COMMAND_LINE = "/proc/cmdline"
+OWN_STATUS = "/proc/self/status"
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 #: Before an EFI variable's value there are its attributes, 32 bits (efivarfs).
 EFI_VALUE_AT = 4
 
 #: Certificates of the keys that DKMS signs with: Debian's, Ubuntu's.
-CERTIFICATES = (Path("var/lib/dkms/mok.pub"), Path("var/lib/shim-signed/mok/MOK.der"))
+CERTIFICATES = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ class Access:
     secure_boot: bool = False
     signed_only: bool = False
     administrator: bool = False
-    certificate: str = f"/{CERTIFICATES[0]}"
+    certificate: str = CERTIFICATES[0]
 
     @classmethod
-    def read(cls, root: Path = Path("/")) -> Self:
-        """Reads it from the files below ``root``."""
-        certificates = [f"/{path}" for path in CERTIFICATES if (root / path).exists()]
+    def read(cls, host: Host) -> Self:
+        """Reads it from a host's files."""
+        certificates = [path for path in CERTIFICATES if host.has(path)]
         return cls(
-            lockdown=_chosen(_text(root / LOCKDOWN)),
-            lockdown_asked_for="lockdown=" in _text(root / COMMAND_LINE),
-            secure_boot=_bytes(root / SECURE_BOOT)[EFI_VALUE_AT:] == b"\x01",
-            signed_only=_text(root / SIGNED_ONLY).strip() == "Y",
-            administrator=_has_sys_admin(_text(root / OWN_STATUS)),
+            lockdown=chosen(host.text_or(LOCKDOWN)),
+            lockdown_asked_for="lockdown=" in host.text_or(COMMAND_LINE),
+            secure_boot=_bytes(host, SECURE_BOOT)[EFI_VALUE_AT:] == b"\x01",
+            signed_only=host.text_or(SIGNED_ONLY) == "Y",
+            administrator=_has_sys_admin(host.text_or(OWN_STATUS)),
             certificate=(certificates or [cls.certificate])[0],
         )
 
@@ -87,7 +87,7 @@ class Access:
         )
 
 
-def _chosen(text: str) -> str:
+def chosen(text: str) -> str:
     """The word in brackets: none [integrity] confidentiality."""
     return text.partition("[")[2].partition("]")[0]
 
@@ -97,12 +97,8 @@ def _has_sys_admin(status: str) -> bool:
     return any(int(word, 16) >> CAP_SYS_ADMIN & 1 for word in words)
 
 
-def _text(path: Path) -> str:
-    return _bytes(path).decode(errors="replace")
-
-
-def _bytes(path: Path) -> bytes:
+def _bytes(host: Host, path: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
+        return host.data(path)
+    except NotRead:
         return b""

@@ -2,7 +2,7 @@
 """Drives the bring-up of TDX: the module as a whole, or CPU by CPU."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from tdxhost.device import Driver, Source
@@ -16,8 +16,7 @@ from tdxhost.errors import (
 )
 from tdxhost.fields import FieldTable, Reading
 from tdxhost.findings import Finding
-from tdxhost.kernel import log_lines, pamt_bytes
-from tdxhost.records import Code, CpuResult, CpuState, EnableResult, Memory, Provider
+from tdxhost.records import Code, CpuResult, CpuState, EnableResult, Provider
 from tdxhost.state import State
 from tdxhost.topology import Topology, allowed_cpus, check_usable, pinned
 
@@ -32,16 +31,8 @@ LACKING = {
 def read_state(source: Source, enabled: EnableResult | None = None) -> State:
     """Reads everything and does nothing."""
     info = source.get_info()
-    cpus, steps, memory = source.get_cpus(), source.get_steps(), read_memory(source)
+    cpus, steps, memory = source.get_cpus(), source.get_steps(), source.get_memory()
     return State(info, source.get_status(), cpus, steps, memory, enabled)
-
-
-def read_memory(source: Source, log: Callable[[], Iterable[str]] = log_lines) -> Memory:
-    """Reads memory; what the driver does not know of PAMTs the kernel's log may say."""
-    memory = source.get_memory()
-    if not memory.of_kernel:
-        return memory
-    return replace(memory, kernel_pamt_bytes=pamt_bytes(log()))
 
 
 def enable(driver: Driver, *, retry: bool = False, skip_non_cmr: bool = False) -> State:

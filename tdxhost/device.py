@@ -22,6 +22,7 @@ from tdxhost.errors import (
     TdxHostError,
     Unsupported,
 )
+from tdxhost.host import LiveHost
 from tdxhost.records import (
     CpuResult,
     EnableResult,
@@ -208,10 +209,11 @@ def _open(path: Path) -> int:
 def _open_failure(path: Path, error: OSError) -> TdxHostError:
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
         return DriverMissing(
-            f"there is no {path}: the tdxhost driver is not loaded", _missing_hint(Access.read())
+            f"there is no {path}: the tdxhost driver is not loaded",
+            _missing_hint(Access.read(LiveHost())),
         )
     if error.errno in (errno.EPERM, errno.EACCES):
-        return _denial(f"{path} can't be opened", error.errno, Access.read())
+        return _denial(f"{path} can't be opened", error.errno, Access.read(LiveHost()))
     return DriverRefused(error.errno or 0, f"open {path}")
 
 
@@ -264,7 +266,7 @@ def _no_cpu(number: int, command: str) -> TdxHostError:
 
 
 def _denied(number: int, command: str) -> TdxHostError:
-    return _denial(command, number, Access.read())
+    return _denial(command, number, Access.read(LiveHost()))
 
 
 def _mismatch(number: int, command: str) -> TdxHostError:

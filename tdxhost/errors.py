@@ -3,7 +3,7 @@
 
 import errno
 import os
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
@@ -101,6 +101,26 @@ class BadData(TdxHostError):
         super().__init__(f"{path}, {where}: {reason}", hint)
         self.path = path
         self.where = where
+
+
+class Why(StrEnum):
+    """Why something could not be read."""
+
+    ABSENT = "absent"
+    DENIED = "denied"
+    FAULT = "fault"
+    FAILED = "failed"
+    NOT_RECORDED = "not_recorded"
+
+
+class NotRead(TdxHostError):
+    """Something of a host that could not be read: what, why, and the system's own words."""
+
+    def __init__(self, what: str, why: Why, reason: str, hint: str = "") -> None:
+        super().__init__(f"{what}: {reason}", hint)
+        self.what = what
+        self.why = why
+        self.reason = reason
 
 
 class Usage(TdxHostError):

@@ -1,62 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the kernel shows about TDX: the driver's sysfs attributes, and its log."""
 
-import os
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import replace
+
+from tdxhost.errors import NotRead
+from tdxhost.host import Host
+from tdxhost.records import Memory
 
 ATTRIBUTES = ("provider", "status", "module_version")
-
-KERNEL_LOG = Path("/dev/kmsg")
 
 #: Linux 6.8 to 7.3, arch/x86/virt/vmx/tdx/tdx.c: after the TDX module was initialised.
 PAMT_LINE = re.compile(r"virt/tdx: (\d+) KB allocated for PAMT")
 
-#: One read gives one record, and none is longer (Linux kernel/printk/printk.c).
-RECORD_BYTES = 8192
 
-
-def public_state(root: Path = Path("/")) -> dict[str, str]:
+def public_state(host: Host) -> dict[str, str]:
     """Reads the driver's sysfs attributes, which need no privilege; those there are."""
-    found: dict[str, str] = {}
-    for name in ATTRIBUTES:
-        try:
-            text = (root / "sys/class/misc/tdxhost" / name).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if text:
-            found[name] = text
-    return found
+    found = {name: host.text_or(f"/sys/class/misc/tdxhost/{name}") for name in ATTRIBUTES}
+    return {name: text for name, text in found.items() if text}
 
 
-def log_lines(path: Path = KERNEL_LOG) -> Iterator[str]:
-    """The kernel's log as far as it is kept, without prefixes; nothing where it can't be read."""
+def log_or_nothing(host: Host) -> tuple[str, ...]:
+    """The kernel's log; nothing where it can't be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return
-    try:
-        for record in _records(fd):
-            yield record.partition(";")[2].partition("\n")[0]
-    finally:
-        os.close(fd)
-
-
-def _records(fd: int) -> Iterator[str]:
-    while True:
-        try:
-            record = os.read(fd, RECORD_BYTES)
-        except BrokenPipeError:  # overwritten meanwhile; the next read goes on behind
-            continue
-        except OSError:  # EAGAIN: that was the last
-            return
-        if not record:
-            return
-        yield record.decode("utf-8", errors="replace")
+        return host.log()
+    except NotRead:
+        return ()
 
 
 def pamt_bytes(lines: Iterable[str]) -> int | None:
     """What the kernel says that it has allocated for PAMTs; None where it does not."""
     found = [match for match in map(PAMT_LINE.search, lines) if match]
     return int(found[-1][1]) * 1024 if found else None
+
+
+def complete(memory: Memory, host: Host) -> Memory:
+    """Adds what the kernel's log says of PAMTs where the driver does not know."""
+    if not memory.of_kernel:
+        return memory
+    return replace(memory, kernel_pamt_bytes=pamt_bytes(log_or_nothing(host)))

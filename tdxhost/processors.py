@@ -7,8 +7,9 @@ The TDX module counts every one of them (TDH.SYS.CONFIG), whether Linux has brou
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from tdxhost.errors import NotRead
+from tdxhost.host import Host
 from tdxhost.records import CpuResult, CpuState
 
 #: ACPI 6.5, 5.2.12: the table's header, then the local APIC's address and flags.
@@ -52,25 +53,18 @@ class Missing:
 UNKNOWN = Processors()
 
 
-def read_processors(root: Path = Path("/")) -> Processors:
+def read_processors(host: Host) -> Processors:
     """Reads what there is; ACPI's table is root's alone to read."""
-    smt = _text(root / "sys/devices/system/cpu/smt/control")
-    words = _text(root / "proc/cmdline").split()
+    smt = host.text_or("/sys/devices/system/cpu/smt/control")
+    words = host.text_or("/proc/cmdline").split()
     limits = tuple(word for word in words if word.startswith(LIMITS))
-    return Processors(_apic_ids(root / "sys/firmware/acpi/tables/APIC"), smt, limits)
+    return Processors(_apic_ids(host), smt, limits)
 
 
-def _text(path: Path) -> str:
+def _apic_ids(host: Host) -> frozenset[int] | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _apic_ids(path: Path) -> frozenset[int] | None:
-    try:
-        table = path.read_bytes()
-    except OSError:
+        table = host.data("/sys/firmware/acpi/tables/APIC")
+    except NotRead:
         return None
     return frozenset(enabled_apic_ids(table)) or None
 

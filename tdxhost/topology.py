@@ -4,10 +4,10 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from tdxhost.errors import BadData, CpuUnavailable, Usage
+from tdxhost.errors import BadData, CpuUnavailable, NotRead, Usage
+from tdxhost.host import Host, LiveHost
 
 #: Largest NR_CPUS of an x86 kernel (CONFIG_MAXSMP).
 NR_CPUS = 8192
@@ -55,9 +55,9 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """CPUs as sysfs under root shows them."""
+    """CPUs as sysfs of a host shows them."""
 
-    root: Path = Path("/")
+    host: Host = field(default_factory=LiveHost)
 
     def online(self) -> frozenset[int]:
         """CPUs that are online."""
@@ -68,12 +68,14 @@ class Topology:
         return self._read("present")
 
     def _read(self, name: str) -> frozenset[int]:
-        path = self.root / "sys/devices/system/cpu" / name
+        path = f"/sys/devices/system/cpu/{name}"
         try:
-            text = path.read_text(encoding="ascii").strip()
+            text = self.host.text(path)
             return parse_cpu_list(text) if text else frozenset()
-        except (OSError, ValueError) as error:
-            raise BadData(str(path), "CPU list", str(error)) from error
+        except NotRead as error:
+            raise BadData(path, "CPU list", error.reason) from error
+        except ValueError as error:
+            raise BadData(path, "CPU list", str(error)) from error
 
 
 def allowed_cpus() -> frozenset[int]:

@@ -7,15 +7,19 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
 
 from tdxhost.cli.documents import Document
 from tdxhost.cli.tables import Block, show
-from tdxhost.device import Device, Driver
+from tdxhost.device import Device, Driver, Source
 from tdxhost.errors import ExitCode
 from tdxhost.findings import Finding, Judge, Verdict
-from tdxhost.processors import Processors, read_processors
+from tdxhost.host import Host, LiveHost
+from tdxhost.kernel import complete
+from tdxhost.processors import read_processors
+from tdxhost.recording import Recording, recorded_driver, recorded_host
 from tdxhost.state import State
-from tdxhost.topology import Topology
 
 Opener = Callable[[], AbstractContextManager[Driver]]
 
@@ -27,8 +31,21 @@ class Context:
     arguments: argparse.Namespace
     open_driver: Opener = Device
     judge: Judge = field(default_factory=Judge)
-    topology: Topology = field(default_factory=Topology)
-    processors: Callable[[], Processors] = read_processors
+    host: Host = field(default_factory=LiveHost)
+    recording: Recording | None = None
+
+    @classmethod
+    def given(cls, arguments: argparse.Namespace) -> Self:
+        """What the command line asks for: this host, or with --from the recording of one."""
+        path = getattr(arguments, "recording", None)
+        if path is None:
+            return cls(arguments)
+        recording = Recording.load(path)
+        return cls(arguments, host=recorded_host(recording), recording=recording)
+
+    def open_source(self) -> AbstractContextManager[Source]:
+        """The driver to read from: this host's, or that of the recording."""
+        return recorded_driver(self.recording) if self.recording else self.open_driver()
 
     @property
     def verbose(self) -> bool:
@@ -42,7 +59,8 @@ class Context:
 
     def complete(self, state: State) -> State:
         """Adds to what the driver says what the host itself does."""
-        return replace(state, processors=self.processors())
+        memory = complete(state.memory, self.host)
+        return replace(state, memory=memory, processors=read_processors(self.host))
 
     def finish(
         self, verdict: Verdict, document: Callable[[], Document], blocks: Callable[[], list[Block]]
@@ -77,3 +95,15 @@ def complain(findings: Iterable[Finding]) -> None:
             if advice not in told:
                 print(f"  {advice}", file=sys.stderr)
             told.add(advice)
+
+
+def add_from(parser: argparse.ArgumentParser) -> None:
+    """Adds --from, for commands that only look."""
+    parser.add_argument(
+        "--from",
+        dest="recording",
+        metavar="FILE",
+        type=Path,
+        help="look at a recording of a host (tdxhost report --bundle) instead of at this one; "
+        "needs neither root nor TDX",
+    )

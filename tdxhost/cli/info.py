@@ -4,7 +4,7 @@
 import argparse
 
 from tdxhost.bringup import Metadata, read_metadata
-from tdxhost.cli.context import Context
+from tdxhost.cli.context import Context, add_from
 from tdxhost.cli.documents import build_date, info_document
 from tdxhost.cli.tables import Block, Column, Row, Table
 from tdxhost.errors import ExitCode
@@ -28,13 +28,14 @@ PADDING = (0, (1 << 64) - 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Adds --from."""
+    add_from(parser)
 
 
 def run(context: Context) -> ExitCode:
     """Shows the information."""
     table = FieldTable.load()
-    with context.open_driver() as driver:
+    with context.open_source() as driver:
         info = driver.get_info()
         metadata = read_metadata(driver, table)
         cpus = driver.get_cpus() if metadata.not_read else ()

@@ -4,12 +4,12 @@
 import argparse
 from collections.abc import Iterable
 
-from tdxhost.bringup import read_memory
-from tdxhost.cli.context import Context
+from tdxhost.cli.context import Context, add_from
 from tdxhost.cli.documents import NODE_SUMS, PAMTS, memory_document, node_sums
 from tdxhost.cli.tables import Block, Column, Row, Table
 from tdxhost.errors import ExitCode
 from tdxhost.findings import combine
+from tdxhost.kernel import complete
 from tdxhost.records import Memory, Range, RangeKind, Status
 from tdxhost.wording import outside_memory, pamt_after_failure
 from tdxhost.words import count, size, span
@@ -51,14 +51,16 @@ KINDS = {RangeKind.TDMR: "TDMR", RangeKind.RESERVED: "reserved"} | {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Adds --from."""
+    add_from(parser)
 
 
 def run(context: Context) -> ExitCode:
     """Shows memory."""
-    with context.open_driver() as driver:
+    with context.open_source() as driver:
         info = driver.get_info()
-        status, memory = driver.get_status(), read_memory(driver)
+        status = driver.get_status()
+        memory = complete(driver.get_memory(), context.host)
     verdict = combine(context.judge.host(info))
     return context.finish(
         verdict,

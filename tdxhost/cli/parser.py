@@ -26,7 +26,7 @@ def dispatch(words: Sequence[str]) -> int:
     arguments = parse(words)
     level = LEVELS[min(arguments.verbose, len(LEVELS) - 1)]
     logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s")
-    return int(arguments.command.run(Context(arguments)))
+    return int(arguments.command.run(Context.given(arguments)))
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

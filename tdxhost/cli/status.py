@@ -4,10 +4,11 @@
 import argparse
 
 from tdxhost.bringup import read_state
-from tdxhost.cli.context import Context
+from tdxhost.cli.context import Context, add_from
 from tdxhost.cli.documents import state_document
 from tdxhost.cli.state_blocks import state_blocks
 from tdxhost.errors import DriverDenied, ExitCode
+from tdxhost.host import Host
 from tdxhost.kernel import public_state
 
 NAME = "status"
@@ -18,16 +19,17 @@ to them. Exits with 1 when the module or a CPU failed, with 3 when this host has
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Adds --from."""
+    add_from(parser)
 
 
 def run(context: Context) -> ExitCode:
     """Shows the state."""
     try:
-        with context.open_driver() as driver:
+        with context.open_source() as driver:
             state = context.complete(read_state(driver))
     except DriverDenied as error:
-        raise DriverDenied(error.message, _with_public_state(error.hint)) from error
+        raise DriverDenied(error.message, _hint(error, context.host)) from error
     verdict = context.judge.state(state)
     return context.finish(
         verdict,
@@ -36,6 +38,9 @@ def run(context: Context) -> ExitCode:
     )
 
 
-def _with_public_state(hint: str) -> str:
-    shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in public_state().items())
-    return f"{hint}\n  What everyone may see: {shown}" if shown else hint
+def _hint(error: DriverDenied, host: Host) -> str:
+    """What to do, and what the driver shows to everyone."""
+    public = [f"{name.replace('_', ' ')} {value}" for name, value in public_state(host).items()]
+    if not public:
+        return error.hint
+    return f"{error.hint}\n  What everyone may see: {', '.join(public)}"

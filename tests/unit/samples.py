@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tdxhost.cli.context import Context
-from tdxhost.processors import Processors
+from tdxhost.recording import NothingKnown
 from tdxhost.records import (
     Code,
     CpuResult,
@@ -233,4 +233,4 @@ def context(driver: FakeDriver, form: str = "table", **arguments: Any) -> Contex
 
     options = {"retry": False, "skip_non_cmr": False} | arguments
     given = argparse.Namespace(format=form, verbose=0, **options)
-    return Context(given, opened, processors=Processors)
+    return Context(given, opened, host=NothingKnown())

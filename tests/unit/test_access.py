@@ -9,6 +9,7 @@ import pytest
 
 from tdxhost.access import Access
 from tdxhost.device import _denial, _missing_hint
+from tdxhost.host import LiveHost
 
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 LOCKDOWN = "sys/kernel/security/lockdown"
@@ -30,7 +31,7 @@ def _host(root: Path, **files: bytes | str) -> Access:
         path = root / paths[name]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return Access.read(root)
+    return Access.read(LiveHost(root))
 
 
 def test_where_nothing_shows_nothing_is_in_the_way(tmp_path: Path) -> None:

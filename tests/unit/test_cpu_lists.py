@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tdxhost import topology
 from tdxhost.errors import BadData, CpuUnavailable, Usage
+from tdxhost.host import LiveHost
 from tdxhost.topology import Topology, check_usable, format_cpu_list, parse_cpu_list
 
 CPUS = st.frozensets(st.integers(0, topology.NR_CPUS - 1), min_size=1)
@@ -60,7 +61,7 @@ def _sysfs(root: Path, online: str, present: str) -> Topology:
     folder.mkdir(parents=True)
     (folder / "online").write_text(online, encoding="ascii")
     (folder / "present").write_text(present, encoding="ascii")
-    return Topology(root)
+    return Topology(LiveHost(root))
 
 
 def test_sysfs_tells_online_and_present_cpus(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_sysfs_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="cpu/online"):
         _sysfs(tmp_path, "x\n", "0\n").online()
     with pytest.raises(BadData, match="cpu/present"):
-        Topology(tmp_path / "nowhere").present()
+        Topology(LiveHost(tmp_path / "nowhere")).present()
 
 
 @pytest.mark.parametrize(

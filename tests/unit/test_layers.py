@@ -11,11 +11,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "tdxhost"
 #: Each layer imports only those above it in this list.
 LAYERS = (
-    ("errors", "access", "leaves", "_tdxhost_abi", "_abi_build"),
-    ("reference", "abi"),
+    ("errors", "leaves", "sieve", "_tdxhost_abi", "_abi_build"),
+    ("reference", "abi", "host"),
+    ("access",),
     ("records",),
     ("device", "processors"),
-    ("topology", "status", "fields", "kernel", "words", "state"),
+    ("topology", "status", "fields", "kernel", "words", "state", "recording"),
     ("wording", "remedies"),
     ("findings",),
     ("bringup",),

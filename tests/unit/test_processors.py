@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdxhost.findings import Judge
+from tdxhost.host import LiveHost
 from tdxhost.processors import Processors, enabled_apic_ids, missing, read_processors
 from tdxhost.records import Code, CpuResult, CpuState, ModuleStatus, Step
 from tdxhost.state import State
@@ -71,13 +72,13 @@ def test_a_host_tells_what_limits_it(tmp_path: Path) -> None:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(content)
-    assert read_processors(tmp_path) == Processors(
+    assert read_processors(LiveHost(tmp_path)) == Processors(
         frozenset({3}), "off", ("nr_cpus=2", "possible_cpus=2")
     )
 
 
 def test_a_host_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
-    assert read_processors(tmp_path) == Processors()
+    assert read_processors(LiveHost(tmp_path)) == Processors()
 
 
 def test_a_cpu_that_was_enabled_and_went_is_not_missing() -> None:
