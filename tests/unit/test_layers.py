@@ -16,10 +16,10 @@ LAYERS = (
     ("access",),
     ("records",),
     ("device", "processors"),
-    ("topology", "status", "fields", "kernel", "words", "state", "recording"),
+    ("topology", "status", "fields", "kernel", "words", "state", "msrs", "recording"),
     ("wording", "remedies"),
     ("findings",),
-    ("bringup",),
+    ("bringup", "doctor"),
     ("cli",),
     ("__main__",),
 )
