@@ -19,7 +19,8 @@ LAYERS = (
     ("topology", "status", "fields", "kernel", "words", "state", "msrs", "recording"),
     ("wording", "remedies"),
     ("findings",),
-    ("bringup", "doctor"),
+    ("bringup",),
+    ("doctor",),
     ("cli",),
     ("__main__",),
 )
