@@ -155,19 +155,19 @@ def _line(record: str) -> str:
 
 def _not_read(what: str, error: OSError) -> NotRead:
     why = REASONS.get(error.errno or 0, Why.FAILED)
-    hint = "Run it as root." if why is Why.DENIED and os.geteuid() != 0 else ""
+    hint = "Run it as root." if why is Why.DENIED else ""
     return NotRead(what, why, error.strerror or str(error), hint)
 
 
 def _msr_not_read(cpu: int, address: int, error: OSError) -> NotRead:
-    what = f"MSR {address:#x} of CPU {cpu}"
     if error.errno == errno.EIO:
+        what = f"MSR {address:#x} of CPU {cpu}"
         return NotRead(what, Why.FAULT, "RDMSR faults, as where the processor has no such MSR")
     if error.errno == errno.ENOENT:
         return NotRead(
-            what,
+            f"MSRs of CPU {cpu}",
             Why.ABSENT,
             f"there is no /dev/cpu/{cpu}/msr",
             "Load the kernel's msr module: sudo modprobe msr",
         )
-    return _not_read(what, error)
+    return _not_read(f"MSRs of CPU {cpu}", error)

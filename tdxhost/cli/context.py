@@ -18,7 +18,7 @@ from tdxhost.findings import Finding, Judge, Verdict
 from tdxhost.host import Host, LiveHost
 from tdxhost.kernel import complete
 from tdxhost.processors import read_processors
-from tdxhost.recording import Recording, recorded_driver, recorded_host
+from tdxhost.recording import Recorder, Recording, recorded_driver, recorded_host
 from tdxhost.state import State
 
 Opener = Callable[[], AbstractContextManager[Driver]]
@@ -46,6 +46,12 @@ class Context:
     def open_source(self) -> AbstractContextManager[Source]:
         """The driver to read from: this host's, or that of the recording."""
         return recorded_driver(self.recording) if self.recording else self.open_driver()
+
+    def memoised_host(self) -> Recorder:
+        """The host, of which each thing is read once."""
+        if isinstance(self.host, Recorder):
+            return self.host
+        return Recorder(self.host)
 
     @property
     def verbose(self) -> bool:

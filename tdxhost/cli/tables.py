@@ -94,6 +94,20 @@ def plain_lines(table: Table, width: int) -> list[str]:
     return lines
 
 
+def _lines(block: Block, width: int) -> list[str]:
+    return plain_lines(block, width) if isinstance(block, Table) else text_lines(block, width)
+
+
+def text_lines(text: str, width: int) -> list[str]:
+    """Wraps a line of text; what is indented stays so, and a little more."""
+    indent = " " * (len(text) - len(text.lstrip()))
+    rest = indent + GAP if indent else ""
+    wrapped = textwrap.wrap(
+        text, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapped or [""]
+
+
 def _plain_row(
     columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int], room: int
 ) -> Iterable[str]:
@@ -122,11 +136,7 @@ def show(blocks: Iterable[Block], stream: TextIO | None = None) -> None:
 def _show_plain(blocks: Iterable[Block], stream: TextIO) -> None:
     width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
     for block in blocks:
-        if isinstance(block, Table):
-            lines = plain_lines(block, width)
-        else:
-            lines = textwrap.wrap(block, width, break_long_words=False) or [""]
-        stream.writelines(f"{line}\n" for line in lines)
+        stream.writelines(f"{line}\n" for line in _lines(block, width))
 
 
 def _show_rich(blocks: Iterable[Block], stream: TextIO) -> None:
@@ -137,7 +147,8 @@ def _show_rich(blocks: Iterable[Block], stream: TextIO) -> None:
         if isinstance(block, Table):
             console.print(_rich_table(block.fit(console.width)))
         else:
-            console.print(block, markup=False)
+            for line in text_lines(block, console.width):
+                console.print(line, markup=False)
 
 
 def _rich_table(table: Table) -> "RichTable":

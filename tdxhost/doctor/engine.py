@@ -204,5 +204,5 @@ def _look(look: Look, facts: "Facts", check: Check) -> Found:
 
 def _not_read(error: NotRead) -> Found:
     if error.why is Why.DENIED:
-        return not_checked(f"{error.what} needs root", error.hint)
+        return not_checked(f"{error.what}: needs root", error.hint)
     return not_checked(error.message, error.hint)

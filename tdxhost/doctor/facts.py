@@ -16,9 +16,10 @@ from tdxhost.kernel import complete
 from tdxhost.msrs import MsrTable
 from tdxhost.processors import Processors, read_processors
 from tdxhost.recording import Opener
-from tdxhost.records import Provider
+from tdxhost.records import Provider, RangeKind
 from tdxhost.state import State
 from tdxhost.topology import Topology, format_cpu_list
+from tdxhost.words import span
 
 IOMEM_LINE = re.compile(r"(?P<indent> *)(?P<first>[0-9a-f]+)-(?P<last>[0-9a-f]+) : (?P<name>.*)")
 #: Linux 6.8 to 7.3 arch/x86/virt/vmx/tdx/tdx.c, print_cmrs(); upper bound not included.
@@ -79,9 +80,18 @@ class Region:
     name: str
     depth: int
 
+    @property
+    def span(self) -> str:
+        """First and last byte, as /proc/iomem writes them."""
+        return span(self.first, self.last - self.first + 1)
+
     def inside(self, other: "Region") -> bool:
         """Whether all of it lies in another."""
         return other.first <= self.first and self.last <= other.last
+
+    def overlaps(self, other: "Region") -> bool:
+        """Whether some of it lies in another."""
+        return self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,8 @@ class Facts:
         """Physical memory as /proc/iomem has it; only root sees addresses."""
         regions = tuple(_regions(self.host.text("/proc/iomem")))
         if regions and not any(region.last for region in regions):
-            raise NotRead("/proc/iomem", Why.DENIED, "shows addresses to root alone")
+            reason = "shows addresses to root alone"
+            raise NotRead("/proc/iomem", Why.DENIED, reason, "Run it as root.")
         return regions
 
     @cached_property
@@ -181,6 +192,20 @@ class Facts:
             for match in found
             if match and match["first"] != match["end"]
         )
+
+    @cached_property
+    def cmrs(self) -> tuple[Region, ...]:
+        """CMRs, as the driver or the kernel's log has them; none where nobody has asked yet."""
+        if state := self.state_or_none:
+            known = state.memory.of_kind(RangeKind.CMR)
+            if known:
+                return tuple(
+                    Region(it.base_pa, it.base_pa + it.bytes - 1, "CMR", 0) for it in known
+                )
+        try:
+            return self.logged_cmrs
+        except NotRead:
+            return ()
 
     @cached_property
     def state(self) -> State:

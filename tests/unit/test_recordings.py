@@ -63,7 +63,7 @@ def test_what_could_not_be_read_can_t_be_read_for_the_same_reason(live: Host) ->
     with pytest.raises(NotRead) as caught:
         _again(recorder.recording).msr(3, 0x87)
     assert caught.value.why is Why.ABSENT
-    assert caught.value.what == "MSR 0x87 of CPU 3"
+    assert caught.value.what == "MSRs of CPU 3"
     assert "modprobe msr" in caught.value.hint
 
 
