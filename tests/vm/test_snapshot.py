@@ -13,19 +13,11 @@ from typing import Any
 import pytest
 
 from tests.vm.hosts import MACHINE_SECONDS, Host
+from tests.vm.kvm_user import EXTRA
 from vtdx.vm import platform
 from vtdx.vm.errors import SnapshotFailed
 from vtdx.vm.machine import Machine, Snapshot, Spec
 from vtdx.vm.snapshot import snapshot, stop
-
-# Has a VM until it is told to go: KVM_CREATE_VM, linux/kvm.h.
-VM = """
-import fcntl, os, sys
-kvm = os.open("/dev/kvm", os.O_RDWR)
-vm = fcntl.ioctl(kvm, 0xAE01, 0)
-for line in sys.stdin:
-    print('"created"', flush=True)
-"""
 
 COUNTER = """
 import json, sys
@@ -90,7 +82,7 @@ def kept() -> Iterator[Kept]:
         noted["uptime"] = uptime(machine)
 
     begin = time.monotonic()
-    with snapshot(Spec(platform.load("spr-2s")), prepare, MACHINE_SECONDS) as snap:
+    with snapshot(Spec(platform.load("spr-2s"), extra=EXTRA), prepare, MACHINE_SECONDS) as snap:
         yield Kept(snap, noted["booted"] - begin, noted["uptime"], time.monotonic())
 
 
@@ -180,8 +172,8 @@ def test_vmx_stands_in_the_way_of_a_snapshot(kept: Kept, tmp_path: Path) -> None
     machine, _ = kept.start(tmp_path)
     with machine:
         assert machine.run(["modprobe", "kvm-intel"]).status == 0
-        with machine.session(["python3", "-c", VM]) as owner:
-            assert owner.ask({}) == "created"
+        with machine.session(["python3", "/opt/kvm.py"]) as owner:
+            owner.ask({"do": "open"})
             with pytest.raises(SnapshotFailed, match="CPU 0 uses VMX"):
                 stop(machine)
         assert machine.run(["modprobe", "-r", "kvm-intel"]).status == 0

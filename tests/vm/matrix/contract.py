@@ -41,6 +41,7 @@ class Cpu(IntEnum):
 
 
 DID_GLOBAL_INIT, WAS_DONE = 0x1, 0x2
+STEP_FINAL = 0x2
 
 
 class Step(IntEnum):

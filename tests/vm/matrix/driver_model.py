@@ -19,6 +19,7 @@ from tests.vm.matrix.contract import (
     NONE,
     NUM_CMRS_FIELD,
     OPTIONAL_FIELDS,
+    STEP_FINAL,
     STEP_TEXT,
     WAS_DONE,
     Code,
@@ -81,7 +82,12 @@ class StepRecord:
             members = {name: members[name] for name in ("error", "code", "trap")}
             members["cpu"] = NONE
         counts = {"runs": self.runs, "retries": self.retries, "seamcalls": self.seamcalls}
-        return {"step": self.step, **counts, **members}
+        return {"step": self.step, "flags": self.flags, **counts, **members}
+
+    @property
+    def flags(self) -> int:
+        """Whether the TDX module can't go on, once TDH.SYS.CONFIG has succeeded."""
+        return STEP_FINAL if self.step > Step.CONFIG and is_final(self.failure) else 0
 
 
 class DriverModel:
