@@ -3,6 +3,8 @@
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from tdxhost.cli.context import Context, add_from, write_document
@@ -38,8 +40,15 @@ WORDS = {
     Outcome.NOT_CHECKED: "?",
     Outcome.SKIPPED: "skipped",
 }
-#: Results that are only counted, unless -v is given.
-QUIET = (Outcome.NOT_APPLICABLE, Outcome.SKIPPED)
+SUMS = {
+    Outcome.FAIL: "failed",
+    Outcome.WARN: "warned",
+    Outcome.PASS: "passed",
+    Outcome.NOT_CHECKED: "could not be made",
+    Outcome.SKIPPED: "skipped",
+    Outcome.NOT_APPLICABLE: "not applicable",
+}
+AREA_COLUMNS = (Column("AREA"), Column("CHECKS"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,14 +114,35 @@ def blocks(host: Identity, diagnosis: Diagnosis, *, whole: bool) -> list[Block]:
     made: list[Block] = [f"{diagnosis.headline}."]
     for result in diagnosis.of(Outcome.FAIL, Outcome.WARN):
         made += ["", *_told(result, whole=whole)]
-    made += ["", f"Host: {host.line}"]
+    made += ["", f"Host: {host.line}", ""]
+    made += _areas_in_full(diagnosis) if whole else [_areas(diagnosis)]
+    return [*made, "", _counts(diagnosis, whole=whole), *_not_made(diagnosis)]
+
+
+def _areas(diagnosis: Diagnosis) -> Table:
+    """What the checks of each area came to, in a line."""
+    rows = []
     for area in Area:
         results = [result for result in diagnosis.results if result.check.area is area]
-        shown = [result for result in results if whole or result.outcome not in QUIET]
-        if shown:
-            rows = tuple(_row(result, whole=whole) for result in shown)
-            made += ["", Table(area.value, COLUMNS, rows)]
-    return [*made, "", *_counts(diagnosis, whole=whole), *_not_made(diagnosis)]
+        if results:
+            bad = any(result.outcome is Outcome.FAIL for result in results)
+            rows.append(Row((area.value, _in_short(results)), bad=bad))
+    return Table("", AREA_COLUMNS, tuple(rows))
+
+
+def _in_short(results: Sequence[Result]) -> str:
+    told = [f"{WORDS[it.outcome]} {it.check.id}" for it in results if it.is_bad]
+    return "; ".join([*told, *_numbers(results, [Outcome.WARN, Outcome.FAIL])])
+
+
+def _areas_in_full(diagnosis: Diagnosis) -> list[Block]:
+    """Every check with what it read."""
+    made: list[Block] = []
+    for area in Area:
+        rows = [_row(result) for result in diagnosis.results if result.check.area is area]
+        if rows:
+            made += [Table(area.value, COLUMNS, tuple(rows)), ""]
+    return made[:-1]
 
 
 def _not_made(diagnosis: Diagnosis) -> list[Block]:
@@ -144,28 +174,23 @@ def _cpus(result: Result) -> str:
     return f"{'CPU' if len(cpus) == 1 else 'CPUs'} {format_cpu_list(cpus)}"
 
 
-def _row(result: Result, *, whole: bool) -> Row:
-    outcome = result.outcome
-    purpose = result.check.purpose
-    told = result.check.title
-    if whole:
-        told = f"{told}: {result.found.read}"
-    cells = (WORDS[outcome], result.check.id, purpose.value, told)
-    return Row(cells, bad=outcome is Outcome.FAIL)
+def _row(result: Result) -> Row:
+    told = f"{result.check.title}: {result.found.read}"
+    cells = (WORDS[result.outcome], result.check.id, result.check.purpose.value, told)
+    return Row(cells, bad=result.outcome is Outcome.FAIL)
 
 
-def _counts(diagnosis: Diagnosis, *, whole: bool) -> list[Block]:
-    told = [
-        f"{len(found)} {word}"
-        for outcome, word in (
-            (Outcome.PASS, "passed"),
-            (Outcome.WARN, "warned"),
-            (Outcome.FAIL, "failed"),
-            (Outcome.NOT_CHECKED, "could not be made"),
-            (Outcome.SKIPPED, "skipped"),
-            (Outcome.NOT_APPLICABLE, "not applicable"),
-        )
-        if (found := diagnosis.of(outcome))
+def _counts(diagnosis: Diagnosis, *, whole: bool) -> str:
+    more = "" if whole else " (-v shows each, and what was read)"
+    told = ", ".join(_numbers(diagnosis.results))
+    return f"{count(len(diagnosis.results), 'check')}: {told}{more}"
+
+
+def _numbers(results: Sequence[Result], but: Sequence[Outcome] = ()) -> list[str]:
+    """How many came to what."""
+    numbers = Counter(result.outcome for result in results)
+    return [
+        f"{numbers[outcome]} {word}"
+        for outcome, word in SUMS.items()
+        if numbers[outcome] and outcome not in but
     ]
-    more = "" if whole else " (-v shows what was read, and the rest)"
-    return [f"{count(len(diagnosis.results), 'check')}: {', '.join(told)}{more}"]
