@@ -51,6 +51,17 @@ def check_refusals(host: Host) -> None:
         assert "the kernel" in refused.stderr
 
 
+def check_doctor(host: Host) -> None:
+    """A healthy machine, KVM with TDX among it once it is loaded."""
+    assert host.run("modprobe", "kvm_intel", "tdx=1").status == 0
+    document = host.json("doctor")
+    found = {check["id"]: check["outcome"] for check in document["checks"]}
+    assert (document["cause"], document["initialized"]) == (None, True)
+    assert {id_ for id_ in found if id_.startswith("kvm.") and found[id_] != "pass"} == set()
+    # Processors that lose the current VMCS in P-SEAMLDR have no updates (SEAMRET_INVD_VMCS).
+    assert (found["kernel.hibernation"], found["module.updates"]) == ("pass", "not_applicable")
+
+
 def test_what_linux_did_at_boot_is_told_and_nothing_is_done(boot: Boot) -> None:
     with boot(KERNEL) as host:
         before = host.witness().calls
@@ -60,6 +71,7 @@ def test_what_linux_did_at_boot_is_told_and_nothing_is_done(boot: Boot) -> None:
         fields = {field["name"]: field for field in host.json("info")["fields"]}
         assert int(fields["NUM_PKGS"]["value"], 16) == 2
         check_refusals(host)
+        check_doctor(host)
         new = host.witness().calls[len(before) :]
         assert {call.leaf for call in new} == READ_ONLY
         assert host.kernel_complaints() == []
@@ -88,6 +100,7 @@ def test_a_failure_of_the_kernel_at_boot_is_told(boot: Boot) -> None:
         assert {cpu["state"] for cpu in document["cpus"]} == {"enabled"}
         first = host.run("tdxhost", "status").stderr.splitlines()[0]
         assert "the kernel's own initialisation of the TDX module failed" in first
+        assert host.json("doctor", status=1)["cause"] == "module.state"
 
 
 @pytest.mark.slow

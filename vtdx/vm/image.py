@@ -88,7 +88,7 @@ def _base() -> Path:
 
 
 def _modules(kernel: Kernel, names: tuple[str, ...]) -> Path:
-    key = cache.key_of(str(kernel.image), repr(names))
+    key = cache.key_of(str(kernel.image), repr(names), str(kernel.config))
 
     def make(into: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="tdxhost-") as name:
@@ -101,6 +101,9 @@ def _modules(kernel: Kernel, names: tuple[str, ...]) -> Path:
             if kernel.modules is not None:
                 for index in kernel.modules.glob("modules.*"):
                     shutil.copy(index, target)
+            if kernel.config is not None:
+                (Path(name) / "boot").mkdir()
+                shutil.copy(kernel.config, Path(name) / f"boot/config-{kernel.release}")
             _cpio(Path(name), into)
 
     return cache.entry("guest-modules", key, make)

@@ -105,6 +105,14 @@ class Kernel:
     headers: Path | None = None
     toolroot: Path | None = None
 
+    @property
+    def config(self) -> Path | None:
+        """Its configuration, where the headers have it."""
+        if self.toolroot is None or self.headers is None:
+            return None
+        file = self.toolroot / self.headers.relative_to("/") / ".config"
+        return file if file.is_file() else None
+
 
 def default() -> str:
     """The kernel of a machine for which none is named."""
