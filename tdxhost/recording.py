@@ -87,7 +87,8 @@ class Recording:
         except OSError as error:
             raise Usage(f"{path} can't be read: {error.strerror or error}", NO_RECORDING) from error
         except (ValueError, KeyError, tarfile.TarError, EOFError) as error:
-            raise BadData(str(path), "content", str(error), NO_RECORDING) from error
+            reason = f"is no recording of tdxhost ({error})"
+            raise BadData(str(path), "content", reason, NO_RECORDING) from error
 
 
 NO_RECORDING = "Make one on the host with: sudo tdxhost report --bundle FILE.tar.gz"

@@ -56,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--purpose",
         action="append",
-        type=Purpose,
-        choices=list(Purpose),
-        metavar="{" + ",".join(Purpose) + "}",
+        choices=[purpose.value for purpose in Purpose],
         help="make only the checks for this; may be given more than once (default: all)",
     )
     add_from(parser)
@@ -67,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> ExitCode:
     """Examines the host."""
     facts = Facts(context.memoised_host(), context.open_source)
-    diagnosis = diagnose(facts, context.arguments.purpose or tuple(Purpose))
+    purposes = map(Purpose, context.arguments.purpose or Purpose)
+    diagnosis = diagnose(facts, tuple(purposes))
     if not context.for_people:
         write_document(doctor_document(identity(facts), diagnosis), context.arguments.format)
     else:
