@@ -62,6 +62,7 @@ def test_cpus_that_were_taken_offline_are_named_and_can_come_back(boot: Boot) ->
             "CPUs 2-3 are offline and were never enabled",
             "Bring them online: sudo chcpu --enable 2-3",
         )
+        assert host.json("doctor", status=FAILED)["cause"] == "kernel.cpus"
         assert "tdxhost: CPUs 2-3 are missing" in host.run("dmesg").stdout
         told = host.json("status", status=FAILED)
         assert told["missing_cpus"] == [2, 3]
@@ -219,6 +220,7 @@ def test_processors_without_a_cpu_number_are_named(boot: Boot, word: str) -> Non
     with boot(append=word) as host:
         assert host.json("info")["cpus"] == 2
         # APIC ids are Linux's CPU numbers here: a thread a core, two cores a socket.
+        assert host.json("doctor", status=FAILED)["cause"] == "kernel.cpus"
         check_named(host, "Linux has no CPU for APIC ids 2-3", f"Boot without {word}")
         assert host.json("status", status=FAILED)["missing_apic_ids"] == [2, 3]
         log = host.run("dmesg").stdout

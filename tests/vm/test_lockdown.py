@@ -20,6 +20,7 @@ def test_lockdown_closes_the_device_to_root_and_the_message_says_so(boot: Boot) 
         # Who lacks the capability is told of that: lockdown is not what stopped them.
         without = host.run("setpriv", "--bounding-set=-sys_admin", "tdxhost", "status")
         public = host.run("tdxhost", "status")
+        diagnosis = host.json("doctor", status=1)
         witness = host.witness()
 
     assert denied.status == 4
@@ -30,6 +31,8 @@ def test_lockdown_closes_the_device_to_root_and_the_message_says_so(boot: Boot) 
     assert "forbids it" not in without.stderr
     assert "kernel lockdown (integrity) forbids it" in public.stderr
     assert witness.calls == []
+    assert diagnosis["cause"] == "kernel.lockdown"
+    assert "lockdown" in diagnosis["verdict"]
 
 
 def test_lockdown_from_the_command_line_refuses_an_unsigned_driver(boot: Boot) -> None:
