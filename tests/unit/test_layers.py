@@ -17,6 +17,7 @@ LAYERS = (
     ("records",),
     ("device", "processors"),
     ("topology", "status", "fields", "kernel", "words", "state", "msrs", "recording"),
+    ("cpuid",),
     ("wording", "remedies"),
     ("findings",),
     ("bringup",),
