@@ -92,6 +92,14 @@ class Mismatch:
             f"{self.where}: {what} has to be the same on all CPUs" for what in self.compared
         )
 
+    @property
+    def brief(self) -> tuple[str, ...]:
+        """The same with the bits of a register that are wanted alike in one sentence."""
+        alike: dict[tuple[str, int], list[CpuidBits]] = {}
+        for bits in self.bits:
+            alike.setdefault((bits.register, bits.wanted), []).append(bits)
+        return tuple(f"{self.where}: {_together(group)}" for group in alike.values())
+
     def against(self, values: Masks) -> "Mismatch":
         """Leaves only what is wrong with these values of EAX to EDX."""
         return replace(self, bits=tuple(_wrong(self.bits, values)))
@@ -194,6 +202,14 @@ class CpuidTable:
 def leaf_label(leaf: int, subleaf: int | None) -> str:
     """Names a leaf: CPUID leaf 0x7 sub-leaf 0x0."""
     return f"CPUID leaf {leaf:#x}" + ("" if subleaf is None else f" sub-leaf {subleaf:#x}")
+
+
+def _together(group: list[CpuidBits]) -> str:
+    if len(group) == 1:
+        return group[0].says
+    labels = (bits.label.removeprefix(f"{bits.register} ") for bits in group)
+    listed = ", ".join(label.removeprefix("bit ") for label in labels)
+    return f"{group[0].register} bits {listed} have to be {_number(group[0].wanted)}"
 
 
 def _piece_label(field: BitField) -> str:

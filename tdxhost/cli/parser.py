@@ -8,10 +8,18 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from tdxhost import __version__
-from tdxhost.cli import cpu_enable, doctor, enable, info, memory, status
+from tdxhost.cli import cpu_enable, decode, doctor, enable, info, memory, status
 from tdxhost.cli.context import Context
 
-COMMANDS: tuple[ModuleType, ...] = (doctor, enable, status, cpu_enable, info, memory)
+COMMANDS: tuple[ModuleType, ...] = (
+    doctor,
+    enable,
+    status,
+    cpu_enable,
+    info,
+    memory,
+    decode,
+)
 
 DESCRIPTION = "Brings up Intel TDX on this host, step by step, and shows what happened."
 EPILOG = """\

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From the lines of a log to its diagnosis."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tdxhost.callrules import call_findings
+from tdxhost.decode import Decoder
+from tdxhost.diagnosis import Diagnosis, Facts, Found, Kind, add_finding
+from tdxhost.klog import Log, LogReader
+from tdxhost.logrules import RULES, event_findings
+
+
+@dataclass
+class Diagnoser:
+    """Reads logs and says what is wrong."""
+
+    decoder: Decoder = field(default_factory=Decoder)
+
+    @cached_property
+    def reader(self) -> LogReader:
+        """Knows the lines."""
+        return LogReader.load()
+
+    def diagnose(self, lines: Iterable[str]) -> Diagnosis:
+        """Says what a log shows."""
+        return self.judge(self.reader.read(lines))
+
+    def judge(self, log: Log) -> Diagnosis:
+        """Says what a log that was read shows."""
+        facts = Facts(log, self.decoder)
+        found: Found = {}
+        for finding in (*call_findings(facts), *event_findings(facts)):
+            add_finding(found, finding)
+        for rule in RULES:
+            rule(facts, found)
+        order = list(facts.causes)
+        findings = sorted(
+            found.values(),
+            key=lambda one: (one.kind is not Kind.FAILURE, order.index(one.cause)),
+        )
+        return Diagnosis(tuple(findings), log.boots)
