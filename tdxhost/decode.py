@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from tdxhost.cpuid import REGISTERS, CpuidBits, CpuidTable, Masks
@@ -31,8 +31,36 @@ COMPARE_CPUID = (
     "Compare with CPUID on that CPU (cpuid -r), and change the firmware option that decides on it; "
     "update BIOS and microcode."
 )
+FIRST_HEX = 10
 #: Up to so many bits of CPUID are told in a sentence each.
 FEW = 8
+
+#: Leaves as TDX 1.0's first specifications, and kernels up to 5.16 with TDX, call them.
+OLD_LEAVES = {
+    "TDSYSINIT": "TDHSYSINIT",
+    "TDSYSINITLP": "TDHSYSLPINIT",
+    "TDSYSINFO": "TDHSYSINFO",
+    "TDSYSCONFIG": "TDHSYSCONFIG",
+    "TDSYSCONFIGKEY": "TDHSYSKEYCONFIG",
+    "TDSYSINITTDMR": "TDHSYSTDMRINIT",
+    "TDSYSSHUTDOWNLP": "TDHSYSLPSHUTDOWN",
+    "TDCREATE": "TDHMNGCREATE",
+    "TDINIT": "TDHMNGINIT",
+    "TDCREATEVP": "TDHVPCREATE",
+    "TDINITVP": "TDHVPINIT",
+    "TDENTER": "TDHVPENTER",
+    "TDADDPAGE": "TDHMEMPAGEADD",
+    "TDAUGPAGE": "TDHMEMPAGEAUG",
+    "TDADDSEPT": "TDHMEMSEPTADD",
+    "TDREMOVEPAGE": "TDHMEMPAGEREMOVE",
+    "TDBLOCK": "TDHMEMRANGEBLOCK",
+    "TDTRACK": "TDHMEMTRACK",
+    "TDCONFIGKEY": "TDHMNGKEYCONFIG",
+    "TDRECLAIMPAGE": "TDHPHYMEMPAGERECLAIM",
+    "TDWBINVDPAGE": "TDHPHYMEMPAGEWBINVD",
+    "TDWBCACHE": "TDHPHYMEMCACHEWB",
+    "TDFLUSHVP": "TDHVPFLUSH",
+}
 
 #: What a status is about, by bits 47:40 (TDX module ABI spec, completion status codes).
 CLASSES = {
@@ -111,7 +139,7 @@ class Explanation:
         named = (f"{row.label} {row.name}".strip() for row in self.shown if row.wanted)
         rows = (row for row in self.shown if row.wanted)
         return tuple(
-            f"{name} has to be {row.wanted}, and is {row.found:#x}"
+            f"{name} has to be {row.wanted}, and is {number_text(row.found)}"
             for name, row in zip(named, rows, strict=True)
         )
 
@@ -317,6 +345,11 @@ def status_bits(status: int, leaf: int | None) -> str:
     return f"bits 63:61: {outcome}; bits 47:40: class {number:#04x}, {about}"
 
 
+def number_text(value: int) -> str:
+    """A number as people read it: small ones in decimal, others in hex."""
+    return str(value) if value < FIRST_HEX else f"{value:#x}"
+
+
 def parse_number(text: str) -> int | None:
     """Reads 33 or 0x21; None for anything else, and for what does not fit in 64 bits."""
     if not NUMBER.fullmatch(text):
@@ -326,13 +359,12 @@ def parse_number(text: str) -> int | None:
 
 
 def parse_leaf(text: str) -> int | None:
-    """Reads a leaf: 33, 0x21, TDH.SYS.INIT, tdh_sys_init, TDSYSINIT (kernels before 5.19)."""
+    """Reads a leaf: 33, 0x21, TDH.SYS.INIT, tdh_sys_init, TDSYSINITLP (kernels before 5.17)."""
     number = parse_number(text)
     if number is not None:
         return number
     plain = _plain(text.removesuffix("()"))
-    names = _leaf_names()
-    return names.get(plain, names.get(re.sub("^TD(?!H)", "TDH", plain)))
+    return _leaf_names().get(OLD_LEAVES.get(plain, plain))
 
 
 def parse_cpuid(text: str) -> dict[str, int] | None:
@@ -353,6 +385,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Z0-9]", "", text.upper())
 
 
+@cache
 def _leaf_names() -> dict[str, int]:
     return {
         _plain(name): number

@@ -18,7 +18,8 @@ PREFIXES = tuple(
         r"(?:kern|user|daemon|syslog|auth|local\d)\s*:\s*\w+\s*:\s*",
         r"\[(?=[^\]]*\d|[\s.]*\])[^\]]*\]\s*",
         r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?\s?(?:Z|UTC|[+-]\d\d:?\d\d)?\s+",
-        r"[^\[\]:]{1,24}\d\d?:\d\d:\d\d(?:[.,]\d+)?\s+(?=\S+\s+kernel)",
+        r"[^\[\]:]{1,24}\d\d?:\d\d:\d\d(?:[.,]\d+)?(?:\s(?:[a-z]{2,5}|[+-]\d{2,4}))?\s+"
+        r"(?=\S+\s+kernel)",
         r"\S+\s+kernel(?:\[\d+\])?:\s*",
         r"kernel:\s*",
         r"\s+",

@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from tdxhost.cli.tables import Block, Column, Row, Table
-from tdxhost.decode import Explanation, Shown, show
+from tdxhost.decode import Explanation, Shown, number_text, show
 from tdxhost.diagnosis import Diagnosis, Finding, Kind
 from tdxhost.msrs import Msr
 from tdxhost.words import count
@@ -13,8 +13,6 @@ FIELD_COLUMNS = (Column("BITS"), Column("VALUE", right=True), Column("NAME"))
 NOTHING = "nothing that the TDX module refuses on its own"
 #: Lines of the log that a finding shows; all with -v.
 SHOWN_LINES = 3
-#: Numbers from here on are shown in hex.
-FIRST_HEX = 10
 
 
 def status_blocks(explained: Explanation) -> list[Block]:
@@ -108,7 +106,8 @@ def _numbered(label: str, texts: Sequence[str]) -> Iterator[Row]:
 
 def _fields(shown: Iterable[Shown]) -> tuple[Row, ...]:
     return tuple(
-        Row((row.label, _value(row.found), _field_says(row)), bad=bool(row.wanted)) for row in shown
+        Row((row.label, number_text(row.found), _field_says(row)), bad=bool(row.wanted))
+        for row in shown
     )
 
 
@@ -117,7 +116,3 @@ def _field_says(row: Shown) -> str:
         return row.name
     why = f" ({row.why})" if row.why else ""
     return f"{row.name or 'it'}: has to be {row.wanted}{why}"
-
-
-def _value(number: int) -> str:
-    return str(number) if number < FIRST_HEX else f"{number:#x}"
