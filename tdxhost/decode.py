@@ -206,7 +206,7 @@ class Decoder:
         """Puts a status in words; leaf is RAX as it was called, value what the hardware has."""
         registers = registers or {}
         leaf = self._assumed_leaf(status, leaf)
-        decoded = self.reference.decode(status, leaf or 0, registers)
+        decoded = self._decode(status, leaf, registers)
         notes = tuple(self._notes(decoded, leaf, registers))
         address = self._msr_address(decoded)
         if address is not None:
@@ -214,6 +214,14 @@ class Decoder:
         if decoded.name in CPUID_STATUSES:
             return self._about_cpuid(decoded, leaf, registers, value, notes)
         return Explanation(decoded, leaf, self._operand_says(decoded, leaf), notes=notes)
+
+    def _decode(self, status: int, leaf: int | None, registers: Mapping[str, int]) -> Decoded:
+        """Names the status, also one that has no detail but is a whole word."""
+        decoded = self.reference.decode(status, leaf or 0, registers)
+        whole = self.reference.statuses.get(status)
+        if decoded.meaning is None and whole is not None and not (leaf or 0) & PSEAMLDR_BIT:
+            return Decoded(status, whole.name, says=whole.meaning, meaning=whole)
+        return decoded
 
     def show_msr(self, address: int, value: int) -> tuple[Shown, ...]:
         """Every field of an MSR's value, with what is wrong."""

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 NAME = "decode"
 HELP = "say what a SEAMCALL status, an MSR value or a kernel log means"
 DESCRIPTION = """\
-Says what a completion status means, with the leaf, the registers and the value of the MSR that
-it names where they are given; or what a kernel log (dmesg, journalctl, syslog, any format) shows
-about TDX, what to do about it first. Needs neither driver, root nor TDX."""
+Says what a completion status means, with the leaf, the registers and the value of the MSR
+that it names where they are given; or what a kernel log (dmesg, journalctl, syslog, in any
+format) shows about TDX, and what to do about it. Needs neither driver, root nor TDX."""
 EPILOG = """\
 examples:
   tdxhost decode 0xc00009200000010a --leaf TDH.SYS.LP.INIT --value 0x20fc6b
-  tdxhost decode 0xc000090000000000 --leaf 33 --rcx 7 --rdx 0 --r8 0x10000000 --r10 0x10000000
+  tdxhost decode 0xc000090200000000 --leaf 35 --rcx 7 --rdx 0 --r8 0x10000000
   tdxhost decode kern.log
   journalctl -k -b | tdxhost decode -
   tdxhost decode --msr 0x982=0xf001600000003"""
