@@ -11,7 +11,7 @@ from tdxhost.klog import Call
 from tdxhost.leaves import LEAF_MASK, PSEAMLDR_BIT
 from tdxhost.status import DETAIL_MASK
 
-DEBUG_LEAF, SYS_RD, SYS_DISABLE = 254, 34, 69
+DEBUG_LEAF, SYS_RD, TDMR_INIT, SYS_DISABLE = 254, 34, 36, 69
 #: Leaves with which a TD is made, and with which its pages are taken back.
 CREATE_LEAVES = {"TDH.MNG.CREATE", "TDH.MNG.INIT", "TDH.VP.CREATE", "TDH.VP.INIT"}
 TEARDOWN_LEAVES = {"TDH.PHYMEM.PAGE.RECLAIM", "TDH.MNG.KEY.FREEID", "TDH.MNG.VPFLUSHDONE"}
@@ -102,6 +102,12 @@ def metadata_of_old_modules(facts: Facts, call: Call, explanation: Explanation) 
     return ""
 
 
+def package_without_cpu(_facts: Facts, call: Call, explanation: Explanation) -> str:
+    """Linux goes on to TDH.SYS.TDMR.INIT when a package could not be given its key."""
+    is_it = _number(call) == TDMR_INIT and explanation.decoded.name == "TDX_SYS_NOT_READY"
+    return "package-offline" if is_it else ""
+
+
 def calls_for_tds(_facts: Facts, call: Call, explanation: Explanation) -> str:
     """Leaves outside the SYS group are about TDs, not about bring-up."""
     name = explanation.leaf_name.partition(" ")[0]
@@ -127,6 +133,7 @@ CALL_RULES: tuple[CallRule, ...] = (
     debug_leaf,
     disable_leaf,
     metadata_of_old_modules,
+    package_without_cpu,
     calls_for_tds,
     known_status,
 )

@@ -47,8 +47,9 @@ CALLS = tuple(
         # Linux 6.8 to 7.3: SEAMCALL (0x21) failed: 0x..; trees of 5.15: SEAMCALL[TDH_..] failed
         # on cpu 3: NAME (0x..)
         rf"SEAMCALL\s*[(\[]\s*{_LEAF}\s*[)\]]\s*failed{_CPU}\s*:?\s*{_STATUS}",
-        # Trees of 5.19 and 6.2: SEAMCALL failed: leaf 33, error 0x..
-        rf"SEAMCALL failed:\s*leaf:?\s*{_LEAF}\s*,(?:\s*rcx \w+,)?\s*error:?\s*{_STATUS}",
+        # Trees of 5.19 to 6.5: SEAMCALL failed: leaf 33, error 0x.., also with CPU 94: before leaf
+        rf"SEAMCALL failed:\s*(?:CPU\s+(?P<cpu>\d+):?\s*)?leaf:?\s*{_LEAF}\s*,"
+        rf"(?:\s*rcx \w+,)?\s*error:?\s*{_STATUS}",
         # Linux 6.16 on, KVM: SEAMCALL TDH_MEM_PAGE_ADD failed: 0x.., rcx 0x..
         rf"SEAMCALL\s+(?:leaf\s+)?{_LEAF}\s+failed{_CPU}\W*(?:with\s+|status\s+|error\s+)*{_STATUS}",
         # tdxhost's driver: tdx_enable() failed on CPU 3: TDH.SYS.LP.INIT: NAME 0x.. (-5)

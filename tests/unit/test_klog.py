@@ -97,6 +97,11 @@ def _tree_6_2(leaf: int, status: int, regs: dict[str, int]) -> list[str]:
     return [f"tdx: SEAMCALL failed: leaf {leaf}, error 0x{status:x}.", f"{told[0]}."]
 
 
+def _tree_6_5(leaf: int, status: int, regs: dict[str, int]) -> list[str]:
+    told = _output(regs, "tdx: additional output: ")
+    return [f"tdx: SEAMCALL failed: CPU 7: leaf {leaf}, error 0x{status:x}.", f"{told[0]}."]
+
+
 def _tree_6_0(leaf: int, status: int, regs: dict[str, int]) -> list[str]:
     told = _output(regs, "tdx: SEAMCALL additional output: ")
     return [f"tdx: SEAMCALL failed: leaf: 0x{leaf:x}, error: 0x{status:x}", f"{told[0]}."]
@@ -143,7 +148,16 @@ def _output(
 
 
 FORMATS = (
-    *(_linux_6_8, _one_line, _decimal, _tree_6_2, _tree_6_0, _tree_5_15, _tree_5_15_number),
+    *(
+        _linux_6_8,
+        _one_line,
+        _decimal,
+        _tree_6_5,
+        _tree_6_2,
+        _tree_6_0,
+        _tree_5_15,
+        _tree_5_15_number,
+    ),
     *(_kvm_6_16, _kvm_tree, _by_leaf, _driver),
 )
 WORDS = st.integers(0, 2**64 - 1)
@@ -168,7 +182,7 @@ def test_a_printed_failure_is_read_back(
     assert (call.leaf, call.status) == (leaf, status)
     if form is not _driver:
         assert call.registers == registers
-    if form in (_driver, _tree_5_15):
+    if form in (_driver, _tree_5_15, _tree_6_5):
         assert call.cpu == 7
 
 
@@ -295,6 +309,9 @@ MSR = "virt/tdx: SEAMCALL (0x0000000000000023) failed: 0xc00009200000010a"
             ["virt/tdx: SEAMCALL (0x0000000000000045) failed: 0xc000010000000000"],
             ["no-disable-leaf"],
         ),
+        (["SEAMCALL (0x24) failed: 0xc000050500000000"], ["package-offline"]),
+        (["SEAMCALL (0x21) failed: 0xc000050000000000"], ["configured-before"]),
+        (["SEAMCALL (0x8000000000000001) failed: 0x8000000000020001"], ["seamcall"]),
         (["virt/tdx: module not loaded"], ["module-not-loaded"]),
         (["tdx: TDX module is not loaded."], ["module-not-loaded"]),
         (["kvm: disabled by bios"], ["vmx-off"]),
