@@ -3,6 +3,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -24,6 +25,13 @@ FIRST_1_5 = 5
 TRIED = (
     *("module-version", "cmr", "pamt", "initialized", "init-failed", "reserved-areas"),
     *("tdmrs-exhausted", "seam-off", "module-not-loaded", "not-in-vmx", "debug-probe"),
+)
+#: Who initialises TDX, by the version from which on it does (Linux, arch/x86/virt/vmx/tdx).
+WHO_TRIES = (
+    ((7, 1), "the kernel does it by itself at boot, so something kept it from that"),
+    ((6, 16), "kvm_intel does it when it is loaded with tdx=1"),
+    ((6, 8), "upstream has nobody who does it; distributions' kernels have kvm_intel do it"),
+    ((0, 0), "it has no TDX upstream; TDX kernels of that time have kvm_intel do it"),
 )
 #: Words of a kernel command line that keep CPUs away.
 LIMITS = ("nosmt", "maxcpus=", "nr_cpus=", "possible_cpus=")
@@ -174,7 +182,18 @@ def nobody_tried(facts: Facts, found: Found) -> None:
     """KeyIDs, and then nothing."""
     keyids = facts.log.of("keyids")
     if keyids and not facts.log.calls and not facts.log.has(*TRIED) and not any_failure(found):
-        add_finding(found, facts.finding("not-tried", [keyids[-1].line]))
+        add_finding(found, facts.finding("not-tried", [keyids[-1].line], _who_tries(facts)))
+
+
+def _who_tries(facts: Facts) -> Iterator[str]:
+    """Which part of the kernel that booted initialises TDX."""
+    for event in facts.log.of("boot"):
+        release = event.words["version"]
+        match = re.match(r"(\d+)\.(\d+)", release)
+        if match:
+            number = (int(match[1]), int(match[2]))
+            who = next(who for least, who in WHO_TRIES if number >= least)
+            yield f"Linux {release}: {who}"
 
 
 def nothing_said(facts: Facts, found: Found) -> None:

@@ -314,6 +314,8 @@ MSR = "virt/tdx: SEAMCALL (0x0000000000000023) failed: 0xc00009200000010a"
         (["SEAMCALL (0x8000000000000001) failed: 0x8000000000020001"], ["seamcall"]),
         (["virt/tdx: module not loaded"], ["module-not-loaded"]),
         (["tdx: TDX module is not loaded."], ["module-not-loaded"]),
+        ([KEYIDS, "x86/cpu: VMX (outside TXT) disabled by BIOS"], ["vmx-off"]),
+        ([KEYIDS, "virt/tdx: Module version: 1.0.03", NOT_READY], ["old-module"]),
         (["kvm: disabled by bios"], ["vmx-off"]),
         (["kvm_intel: VMX (outside TXT) disabled by BIOS"], ["vmx-off"]),
         (["virt/tdx: initialization failed: TDMRs exhausted."], ["tdmrs-exhausted"]),
@@ -347,6 +349,31 @@ def test_the_command_line_that_hides_cpus_is_named() -> None:
     text = (SAMPLES / "linux-6.8-nosmt.syslog").read_text(encoding="utf-8")
     (finding,) = _diagnose(*text.splitlines()).findings
     assert any("nosmt" in said for said in finding.says)
+
+
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [("7.3.4-tdx", "by itself at boot"), ("6.17.0-20", "kvm_intel does it"), ("6.12.1", "nobody")],
+)
+def test_who_should_have_tried_is_told_by_the_kernel_release(release: str, told: str) -> None:
+    (finding,) = _diagnose(f"Linux version {release} (builder@example)", KEYIDS).findings
+    assert finding.cause == "not-tried"
+    assert any(release in said and told in said for said in finding.says)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("virt/tdx: Module version: 1.5.16", "TDX module 1.5.16"),
+        ("virt/tdx: TDX module version: 1.5.24", "TDX module 1.5.24"),
+        ("tdxhost: TDX module 1.5.05, build 744", "TDX module 1.5.05, build 744"),
+        (f"{OLD}", "TDX module 1.0, build 457 of 20230206"),
+        (f"{NEW}".replace("attributes", "atributes"), "TDX module 1.5, build 457 of 20230206"),
+    ],
+)
+def test_the_version_is_read_in_every_wording(line: str, said: str) -> None:
+    finding = _diagnose(line, UP).verdict
+    assert (finding.cause, finding.says) == ("host-ok", (said,))
 
 
 def test_the_same_failure_on_many_cpus_is_one_finding() -> None:
