@@ -232,6 +232,7 @@ def test_registers_of_an_oops_are_not_taken_for_those_of_a_call() -> None:
         ("linux-6.8-up.log", ["host-ok"]),
         ("linux-7.3-laptop.log", ["not-a-tdx-host"]),
         ("linux-7.3-up.kmsg", ["host-ok", "field-missing-benign"]),
+        ("linux-7.3-vmx-off.log", ["vmx-off"]),
         ("tdxhost-driver.log", ["cpus-differ", "outside-cmrs"]),
         ("tree-5.15-lp-init.log", ["cpus-differ"]),
         ("tree-5.19-vmx.log", ["not-in-vmx"]),
