@@ -53,7 +53,7 @@ CALLS = tuple(
         # Linux 6.16 on, KVM: SEAMCALL TDH_MEM_PAGE_ADD failed: 0x.., rcx 0x..
         rf"SEAMCALL\s+(?:leaf\s+)?{_LEAF}\s+failed{_CPU}\W*(?:with\s+|status\s+|error\s+)*{_STATUS}",
         # tdxhost's driver: tdx_enable() failed on CPU 3: TDH.SYS.LP.INIT: NAME 0x.. (-5)
-        rf"failed{_CPU}:\s*(?P<leaf>(?:TDH|SEAMLDR)\.[a-z.]+):\s*{_STATUS}",
+        rf"failed{_CPU}:\s*(?P<leaf>(?:TDH|SEAMLDR)\.[\w.]+):\s*{_STATUS}",
         # Others: TDH.MNG.INIT failed with status: 0x..
         rf"(?P<leaf>(?:TDH|SEAMLDR)[._][\w.]*[a-z])(?:\(\))?\s+failed{_CPU}\W*"
         rf"(?:with\s+|status\s*|error\s*)*\W*{_STATUS}",

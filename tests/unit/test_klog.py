@@ -276,6 +276,7 @@ NO_KEYIDS = "tdx: no TDX private KeyIDs available"
 NOT_HOST = "virt/tdx: TDX not supported by the host platform"
 HIBERNATION = "virt/tdx: initialization failed: Hibernation support is enabled"
 TDP_MMU = "TDX requires TDP MMU.  Please enable TDP MMU for TDX."
+CANT_BE_USED = "tdxhost: provider direct, TDX can't be used here"
 CMDLINE = "Kernel command line: root=/dev/sda2"
 QEMU = "qemu-system-x86_64: -accel kvm: vm-type tdx not supported by KVM"
 MSR = "virt/tdx: SEAMCALL (0x0000000000000023) failed: 0xc00009200000010a"
@@ -317,6 +318,38 @@ MSR = "virt/tdx: SEAMCALL (0x0000000000000023) failed: 0xc00009200000010a"
         (["tdx: TDX module is not loaded."], ["module-not-loaded"]),
         ([KEYIDS, "x86/cpu: VMX (outside TXT) disabled by BIOS"], ["vmx-off"]),
         ([KEYIDS, "virt/tdx: Module version: 1.0.03", NOT_READY], ["old-module"]),
+        (
+            [
+                "tdxhost: enabling failed on CPU 0 and 3 more: TDH.SYS.INIT: "
+                "no TDX module is loaded (-19)"
+            ],
+            ["module-not-loaded"],
+        ),
+        (
+            [
+                "tdxhost: enabling failed on CPU 0: TDH.SYS.INIT: "
+                "the SEAM range is not enabled, trap 13 (-95)"
+            ],
+            ["seam-off"],
+        ),
+        (
+            [f"{CANT_BE_USED}: firmware set no private KeyIDs aside"],
+            ["no-keyids"],
+        ),
+        (
+            [f"{CANT_BE_USED}: firmware has locked VMX off"],
+            ["vmx-off"],
+        ),
+        (
+            ["tdxhost: TDMR layout failed: a TDMR needs too many reserved areas (-28)"],
+            ["too-many-holes"],
+        ),
+        (["tdxhost: PAMT allocation failed: out of memory (-12)"], ["pamt-memory"]),
+        (["tdxhost: memory failed: System RAM outside every CMR (-34)"], ["outside-cmrs"]),
+        (
+            ["tdxhost: provider direct is refused: the kernel owns TDX on this host"],
+            ["own-driver"],
+        ),
         (["kvm: disabled by bios"], ["vmx-off"]),
         (["kvm_intel: VMX (outside TXT) disabled by BIOS"], ["vmx-off"]),
         (["virt/tdx: initialization failed: TDMRs exhausted."], ["tdmrs-exhausted"]),
