@@ -197,15 +197,16 @@ def cpuid_detail(registers: Mapping[str, int]) -> str:
     """
     if not registers.get("rdx") and not registers.get("r8"):
         return ""
-    leaf, subleaf = registers["rcx"] & DETAIL_MASK, registers["rcx"] >> 32
+    rcx, rdx, r8 = (registers.get(name, 0) for name in ("rcx", "rdx", "r8"))
+    leaf, subleaf = rcx & DETAIL_MASK, rcx >> 32
     where = f"CPUID leaf {leaf:#x}"
     if subleaf != NO_SUBLEAF:
         where += f" sub-leaf {subleaf:#x}"
     masks = {
-        "EAX": registers["rdx"] & DETAIL_MASK,
-        "EBX": registers["rdx"] >> 32,
-        "ECX": registers["r8"] & DETAIL_MASK,
-        "EDX": registers["r8"] >> 32,
+        "EAX": rdx & DETAIL_MASK,
+        "EBX": rdx >> 32,
+        "ECX": r8 & DETAIL_MASK,
+        "EDX": r8 >> 32,
     }
     bits = ", ".join(f"{name} {mask:#x}" for name, mask in masks.items() if mask)
     return f"{where} (bits checked: {bits})"

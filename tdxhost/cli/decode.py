@@ -14,8 +14,8 @@ from tdxhost.cli.decode_documents import log_document, msr_document, status_docu
 from tdxhost.cli.decode_tables import log_blocks, msr_blocks, status_blocks
 from tdxhost.cli.tables import Block, show
 from tdxhost.decode import Decoder, Value, parse_cpuid, parse_leaf, parse_number
-from tdxhost.diagnose import Diagnoser
 from tdxhost.errors import DriverDenied, ExitCode, NotRead, Usage, Why
+from tdxhost.klog.diagnoser import Diagnoser
 
 if TYPE_CHECKING:
     from tdxhost.cli.context import Context

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdxhost.decode import ANY_OF_PSEAMLDR, Explanation, Shown, show
-from tdxhost.diagnosis import Diagnosis, Finding
+from tdxhost.klog.diagnosis import Diagnosis, Finding
 from tdxhost.msrs import Msr
 from tdxhost.words import register
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tdxhost.cli.tables import Block, Column, Row, Table
 from tdxhost.decode import Explanation, Shown, number_text, show
-from tdxhost.diagnosis import Diagnosis, Finding, Kind
+from tdxhost.klog.diagnosis import Diagnosis, Finding, Kind
 from tdxhost.msrs import Msr
 from tdxhost.words import count
 
@@ -114,5 +114,4 @@ def _fields(shown: Iterable[Shown]) -> tuple[Row, ...]:
 def _field_says(row: Shown) -> str:
     if not row.wanted:
         return row.name
-    why = f" ({row.why})" if row.why else ""
-    return f"{row.name or 'it'}: has to be {row.wanted}{why}"
+    return f"{row.name or 'it'}: has to be {row.wanted}"

@@ -136,3 +136,8 @@ def test_any_number_decodes(value: int, leaf: int) -> None:
 )
 def test_leaves_are_named(rax: int, name: str) -> None:
     assert leaf_name(rax) == name
+
+
+def test_cpuid_bits_are_told_also_where_one_of_the_registers_is_missing() -> None:
+    decoded = Reference().decode(0xC000090000000000, 33, {"rcx": 0xFFFFFFFF80000008, "rdx": 0xFF})
+    assert decoded.detail == "CPUID leaf 0x80000008 (bits checked: EAX 0xff)"

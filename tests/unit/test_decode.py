@@ -21,7 +21,7 @@ from tdxhost.cli import parser
 from tdxhost.decode import Decoder, parse_cpuid, parse_leaf
 from tdxhost.errors import DriverDenied, NotRead, Usage, Why
 from tdxhost.host import LiveHost
-from tdxhost.klog import LogReader
+from tdxhost.klog.lines import LogReader
 from tdxhost.leaves import MODULE_LEAVES, PSEAMLDR_BIT, PSEAMLDR_LEAVES, leaf_name
 from tdxhost.recording import Recording
 from tdxhost.sieve import sieve_log
@@ -347,7 +347,7 @@ def test_nothing_to_decode_at_a_keyboard_is_wrong_usage(monkeypatch: pytest.Monk
 def test_it_works_without_device_and_binding(tmp_path: Path) -> None:
     """Neither the modules that talk to the device nor the generated binding are imported."""
     code = (
-        "import sys; from tdxhost.diagnose import Diagnoser; from tdxhost.cli import decode; "
+        "import sys; from tdxhost.klog.diagnoser import Diagnoser; from tdxhost.cli import decode; "
         "Diagnoser().diagnose(['virt/tdx: module initialized']); "
         "print([name for name in ('tdxhost.device', 'tdxhost.abi', 'tdxhost.records') "
         "if name in sys.modules])"

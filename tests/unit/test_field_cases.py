@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tdxhost.diagnose import Diagnoser
-from tdxhost.diagnosis import Diagnosis, Kind
+from tdxhost.klog.diagnoser import Diagnoser
+from tdxhost.klog.diagnosis import Diagnosis, Kind
 
 DIAGNOSER = Diagnoser()
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdxhost.diagnose import Diagnoser
-from tdxhost.diagnosis import Diagnosis, Kind
-from tdxhost.klog import LogReader, plain_text
+from tdxhost.klog.diagnoser import Diagnoser
+from tdxhost.klog.diagnosis import Diagnosis, Kind
+from tdxhost.klog.lines import LogReader, plain_text
 from tdxhost.leaves import MODULE_LEAVES
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data/klog"

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tdxhost.callrules import call_findings
 from tdxhost.decode import Decoder
-from tdxhost.diagnosis import Diagnosis, Facts, Found, Kind, add_finding
-from tdxhost.klog import Log, LogReader
-from tdxhost.logrules import RULES, event_findings
+from tdxhost.klog.call_rules import call_findings
+from tdxhost.klog.diagnosis import Diagnosis, Facts, Found, Kind, add_finding
+from tdxhost.klog.line_rules import RULES, event_findings
+from tdxhost.klog.lines import Log, LogReader
 
 
 @dataclass

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tdxhost.diagnosis import (
+from tdxhost.klog.diagnosis import (
     Facts,
     Finding,
     Found,
@@ -17,7 +17,7 @@ from tdxhost.diagnosis import (
     drop_findings,
     has_finding,
 )
-from tdxhost.klog import Event, numbers
+from tdxhost.klog.lines import Event, numbers
 
 #: Kernels for TDX 1.0 have no attributes in this line; modules from here on are not for them.
 FIRST_1_5 = 5

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tdxhost.decode import Decoder, Explanation
-from tdxhost.klog import Event, Line, Log, numbers
+from tdxhost.klog.lines import Event, Line, Log, numbers
 
 
 class Kind(StrEnum):

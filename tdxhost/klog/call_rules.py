@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from tdxhost.decode import MSR_DIFFERS, MSR_WRONG, Explanation
-from tdxhost.diagnosis import Facts, Finding
-from tdxhost.klog import Call
+from tdxhost.klog.diagnosis import Facts, Finding
+from tdxhost.klog.lines import Call
 from tdxhost.leaves import LEAF_MASK, PSEAMLDR_BIT
 from tdxhost.status import DETAIL_MASK
 
