@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdxhost.cpuid import REGISTERS, CpuidTable, Masks
 from tests.seam.model_reference import load
 
+#: The first example reads tables, and machines are slow at times.
+UNHURRIED = settings(deadline=None)
 TABLE = CpuidTable.load()
 LEAF_7 = {"rcx": 0x7, "rdx": 0x219424C3FFFFFFFF, "r8": 0xFC08260099000000}
 LEAF_7_WANTED = {"r9": 0x219424C300000002, "r10": 0xFC08040099000000}
@@ -133,6 +135,7 @@ def test_every_bit_that_is_checked_has_a_name() -> None:
     assert unnamed == []
 
 
+@UNHURRIED
 @given(st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize("register", REGISTERS)
 @pytest.mark.parametrize("leaf", [0x1, 0x7, 0xA, 0x77])

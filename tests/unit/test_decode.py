@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdxhost.cli import decode as command
@@ -27,6 +27,8 @@ from tdxhost.recording import Recording
 from tdxhost.sieve import sieve_log
 from tdxhost.status import Reference
 
+#: The first example reads tables, and machines are slow at times.
+UNHURRIED = settings(deadline=None)
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLES = PROJECT / "tests/data/klog"
 DECODER = Decoder()
@@ -48,6 +50,7 @@ def _json(capsys: Captured, *words: str) -> tuple[int, dict[str, Any]]:
     return code, document
 
 
+@UNHURRIED
 @given(status=WORDS, leaf=st.none() | WORDS, registers=REGISTERS, value=st.none() | WORDS)
 def test_any_status_is_explained(
     status: int, leaf: int | None, registers: dict[str, int], value: int | None
@@ -161,6 +164,7 @@ def test_cpuid_is_read_as_tools_print_it(text: str, value: dict[str, int] | None
     assert parse_cpuid(text) == value
 
 
+@UNHURRIED
 @given(st.text())
 def test_any_text_is_read_as_numbers_or_not_at_all(text: str) -> None:
     parse_leaf(text)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdxhost.klog.diagnoser import Diagnoser
@@ -13,6 +13,8 @@ from tdxhost.klog.diagnosis import Diagnosis, Kind
 from tdxhost.klog.lines import LogReader, plain_text
 from tdxhost.leaves import MODULE_LEAVES
 
+#: The first example reads tables, and machines are slow at times.
+UNHURRIED = settings(deadline=None)
 SAMPLES = Path(__file__).resolve().parents[1] / "data/klog"
 READER = LogReader.load()
 DIAGNOSER = Diagnoser()
@@ -166,6 +168,7 @@ LEAVES = st.sampled_from([leaf for leaf, name in MODULE_LEAVES.items() if name.s
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.__name__[1:])
+@UNHURRIED
 @given(
     leaf=LEAVES,
     status=WORDS,
@@ -419,11 +422,13 @@ def test_the_same_failure_on_many_cpus_is_one_finding() -> None:
     assert any("on CPUs 0, 1, 2, 3, 4, 5, 6, 7 and 4 more" in said for said in finding.says)
 
 
+@UNHURRIED
 @given(st.lists(st.text(), max_size=6))
 def test_any_text_is_diagnosed(lines: list[str]) -> None:
     assert _diagnose(*lines).findings
 
 
+@UNHURRIED
 @given(
     st.lists(
         st.sampled_from(

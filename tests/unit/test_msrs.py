@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdxhost.msrs import FIRMWARE, MODULE, Msr, MsrTable, WrongBits, parse_bits
@@ -19,6 +19,8 @@ from tests.seam.model_call import Refused
 from tests.seam.model_platform import InitChecks
 from tests.seam.model_reference import Reference, load
 
+#: The first example reads tables, and machines are slow at times.
+UNHURRIED = settings(deadline=None)
 TABLE = MsrTable.load()
 #: Healthy for the TDX module, as recorded (tdx-abi/vectors, baseline).
 ARCH_CAPABILITIES = 0x12AFD6B
@@ -150,6 +152,7 @@ def test_a_flipped_bit_is_refused_as_the_model_does(healthy_host: Host, address:
             assert bool(msr.refused(value)) == is_refused, f"bit {bit}"
 
 
+@UNHURRIED
 @given(value=st.integers(0, 2**64 - 1))
 def test_any_value_is_judged_as_the_model_does(healthy_host: Host, value: int) -> None:
     for address in (0x10A, 0x480, 0x485, 0x48C, 0x48D, 0x48E, 0x48F, 0x490, 0x492):
@@ -201,6 +204,7 @@ def test_it_is_told_whether_the_tdx_module_or_firmware_wants_it() -> None:
 
 
 @pytest.mark.parametrize("msr", TABLE.by_address.values(), ids=lambda msr: msr.name)
+@UNHURRIED
 @given(value=st.integers(0, 2**64 - 1))
 def test_fields_put_together_give_the_value(msr: Msr, value: int) -> None:
     assert sum(number << bits.low for bits, number in msr.describe(value)) == value
