@@ -31,7 +31,8 @@ MAX_LINE = 4096
 
 #: Lines without any of these are about something else, and most lines of a log are.
 INTEREST = re.compile(
-    r"tdx|seam|kvm|tme:|keyid|\bcmr|\bkernel command|command line|linux version|hypervisor det"
+    r"tdx|seam|kvm\S*: (?:disabled|no hardware)|initialize kvm|tme:|keyid|\bcmr|command line"
+    r"|linux version|hypervisor det"
     r"|hot-adding|online_pages|address sizes|model name|mchec|production pl|mk_tme"
     r"|\br(?:cx|dx|0?8)\b|tdh[._]|vmx",
     re.IGNORECASE,
