@@ -18,7 +18,7 @@ from vtdx.vm.errors import SetupFailed
 from vtdx.vm.kernels import Kernel
 
 # Of the kernel's modules, those that commands on a TDX host use.
-MODULES = ("kvm-intel", "msr", "pvpanic-pci", "tdx-host")
+MODULES = ("cpuid", "kvm-intel", "msr", "pvpanic-pci", "tdx-host")
 
 # What a machine needs to find its disk; ext4 asks for crc32c by an alias.
 DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
