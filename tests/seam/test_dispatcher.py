@@ -72,6 +72,28 @@ def test_before_ready_unknown_leaves_are_not_ready(library: Library, leaf: int) 
     assert (status == ("TDX_SYS_NOT_READY", 0)) == (leaf not in BEFORE_READY)
 
 
+@given(leaf=st.integers(0, 0xFFFF))
+def test_a_module_1_0_knows_nothing_that_came_with_1_5(library: Library, leaf: int) -> None:
+    """TDX_SYS_NOT_READY for TDH.SYS.RD is what such hosts show (field case canonical-331)."""
+    status = Host(library, minor=0, update=3).status(leaf)
+
+    came_with_1_5 = {RD, RDALL, SHUTDOWN, UPDATE}
+    assert (status == ("TDX_SYS_NOT_READY", 0)) == (leaf not in BEFORE_READY - came_with_1_5)
+
+
+def test_a_module_1_0_that_is_ready_has_no_such_leaf(library: Library) -> None:
+    host = Host(library, minor=0, update=3)
+    host.bring_up(ONE_TDMR)
+
+    assert {host.status(leaf) for leaf in (RD, RDALL, SHUTDOWN, UPDATE)} == {BAD_RAX}
+
+
+def test_a_module_2_0_is_no_1_0(library: Library) -> None:
+    host = Host(library, major=2, minor=0)
+
+    assert host.status(RD) == ("TDX_SYS_LP_INIT_NOT_DONE", 0)
+
+
 def test_some_leaves_wait_for_the_last_key(library: Library) -> None:
     host = Host(library)
     steps = (host.lp_init_all, lambda: host.config(ONE_TDMR), lambda: host.status(KEY_CONFIG))

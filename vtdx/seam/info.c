@@ -55,7 +55,7 @@ static void fill_info(const struct seam *seam, struct tdsysinfo *info)
 		.build_num = config->build_num,
 		.minor_version = config->minor,
 		.major_version = config->major,
-		.sys_rd = 1,
+		.sys_rd = !is_1_0(seam),
 		.max_tdmrs = MAX_TDMRS,
 		.max_reserved_per_tdmr = MAX_RESERVED,
 		.pamt_entry_size = PAMT_ENTRY_BYTES,

@@ -145,10 +145,16 @@ static inline uint64_t operand_invalid(enum operand operand)
 	return TDX_OPERAND_INVALID | operand;
 }
 
+/* Modules 1.0 have no metadata to read, and are never replaced while the system runs. */
+static inline bool is_1_0(const struct seam *seam)
+{
+	return seam->config.major == 1 && !seam->config.minor;
+}
+
 /* 1.5.01 is the module whose source was published first; what came later differs. */
 static inline bool is_later(const struct seam *seam)
 {
-	return seam->config.update > 1;
+	return !is_1_0(seam) && seam->config.update > 1;
 }
 
 static inline bool add_wraps(uint64_t a, uint64_t b)

@@ -55,6 +55,9 @@ static const struct leaf {
 #define LEAF_LP_SHUTDOWN 44
 #define LEAF_DISABLE 69
 
+/* TDH.SYS.RD, RDALL, SHUTDOWN and UPDATE came with 1.5. */
+static const uint16_t not_in_1_0[] = { 34, 37, 52, 53 };
+
 static const uint16_t versioned[] = { 3, 11, 23, 26, 30 };
 static const uint16_t versioned_later[] = { 22, 33, 45, 53 };
 
@@ -80,6 +83,8 @@ static bool has_disable(const struct seam *seam)
 static const struct leaf *find_leaf(const struct seam *seam, uint16_t number)
 {
 	if (number == LEAF_DISABLE && !has_disable(seam))
+		return NULL;
+	if (is_1_0(seam) && in_list(not_in_1_0, ARRAY_SIZE(not_in_1_0), number))
 		return NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(leaves); i++)
 		if (leaves[i].number == number)
