@@ -14,8 +14,8 @@ enum {
 
 #define ANY_SUBLEAF UINT32_MAX
 
-/* Features of every TDX-capable processor that TCG does not have (SDM vol. 2, CPUID). */
-static const struct {
+/* Features of TDX-capable processors that TCG does not have (SDM vol. 2, CPUID). */
+static const struct feature {
 	uint32_t leaf;
 	uint32_t subleaf;
 	unsigned int reg;
@@ -48,7 +48,9 @@ void on_cpuid(unsigned int index, void *userdata)
 	vcpu_due(site->vtdx, index);
 }
 
-static uint32_t features_of(uint32_t leaf, uint32_t subleaf, unsigned int reg)
+/* A file that does not list the leaf takes nothing away. */
+static uint32_t features_of(const struct platform_cpuid *line, uint32_t leaf, uint32_t subleaf,
+			    unsigned int reg)
 {
 	uint32_t bits = 0;
 
@@ -56,7 +58,28 @@ static uint32_t features_of(uint32_t leaf, uint32_t subleaf, unsigned int reg)
 		if (features[i].leaf == leaf && features[i].reg == reg &&
 		    (features[i].subleaf == subleaf || features[i].subleaf == ANY_SUBLEAF))
 			bits |= 1u << features[i].bit;
-	return bits;
+	return line ? bits & line->regs[reg] : bits;
+}
+
+/* Bits in which a CPU is not like the others by its own line of the file. */
+static uint32_t own_bits(const struct platform *platform, const struct platform_cpuid *own,
+			 unsigned int reg)
+{
+	const struct platform_cpuid *others;
+
+	if (!own || own->cpu == PLATFORM_ALL_CPUS)
+		return 0;
+	others = platform_cpuid(platform, PLATFORM_ALL_CPUS, own->leaf, own->subleaf);
+	return others ? own->regs[reg] ^ others->regs[reg] : 0;
+}
+
+static uint32_t answer(const struct platform *platform, const struct platform_cpuid *line,
+		       const struct vcpu *vcpu, unsigned int reg, uint32_t value)
+{
+	uint32_t own = own_bits(platform, line, reg);
+
+	value |= features_of(line, vcpu->cpuid_leaf, vcpu->cpuid_subleaf, reg);
+	return own ? (value & ~own) | (line->regs[reg] & own) : value;
 }
 
 /**
@@ -67,20 +90,23 @@ static uint32_t features_of(uint32_t leaf, uint32_t subleaf, unsigned int reg)
 void on_after_cpuid(unsigned int index, void *userdata)
 {
 	const struct site *site = userdata;
+	const struct platform *platform = site->vtdx->platform;
 	struct vcpu *vcpu = site_vcpu(site, index);
+	const struct platform_cpuid *line;
 
 	if (vcpu->under_way != site)
 		return;
 	vcpu->under_way = NULL;
+	line = platform_cpuid(platform, index, vcpu->cpuid_leaf, vcpu->cpuid_subleaf);
 	for (unsigned int reg = EAX; reg <= EDX; reg++) {
-		uint32_t bits = features_of(vcpu->cpuid_leaf, vcpu->cpuid_subleaf, reg);
+		uint32_t qemus = vcpu_read(vcpu, result_regs[reg]);
+		uint32_t value = answer(platform, line, vcpu, reg, qemus);
 
-		if (bits)
-			vcpu_write(vcpu, result_regs[reg],
-				   vcpu_read(vcpu, result_regs[reg]) | bits);
+		if (value != qemus)
+			vcpu_write(vcpu, result_regs[reg], value);
 	}
 	if (vcpu->cpuid_leaf == 1)
-		vcpu_write(vcpu, GPR_RAX, cpuid_signature(site->vtdx->platform));
+		vcpu_write(vcpu, GPR_RAX, cpuid_signature(platform));
 }
 
 /**
