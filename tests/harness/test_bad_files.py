@@ -32,9 +32,14 @@ stepping = 8
 sockets = 2
 cores = 2
 threads = 1
+vendor = GenuineIntel
+brand = Intel(R) Xeon(R) Platinum 8480+
+[system]
+vendor = Somebody, Inc.
 [memory]
 node0 = 2G
 node1 = 2G
+cpuless = 0
 reserved = 0x10000000+1M
 [cmr]
 0 = 0x100000+1G

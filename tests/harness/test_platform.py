@@ -17,6 +17,9 @@ from vtdx.vm.platform import Range
 MIB = 1 << 20
 GIB = 1 << 30
 
+#: What is shipped, without what is a base and no machine.
+MACHINES = [name for name in platform.shipped() if not name.endswith("-base")]
+
 BASE = """
 [platform]
 summary = two sockets
@@ -102,6 +105,14 @@ def test_a_platform_with_its_own_map_keeps_its_memory(base: Path, tmp_path: Path
         platform.load(name, memory_bytes=8 * GIB)
 
 
+def test_address_bits_are_what_the_tdx_module_sees(base: Path, tmp_path: Path) -> None:
+    """CPUID leaf 0x80000008, EAX[7:0] (SDM vol. 2); every processor with TDX has 52."""
+    fewer = write(tmp_path, "[cpuid]\n0x80000008 = 0x392e 0x200 0 0\n")
+
+    assert platform.load(str(base)).phys_bits == 52
+    assert platform.load(fewer).phys_bits == 46
+
+
 def test_faults_follow_the_platform_s_own(base: Path, tmp_path: Path) -> None:
     name = write(tmp_path, "[faults]\n1 = VMXON cpu=0 vmfail\n")
     text = platform.load(name, faults=("VMXON cpu=1 vmfail",)).text
@@ -117,6 +128,10 @@ def test_faults_follow_the_platform_s_own(base: Path, tmp_path: Path) -> None:
         ("[memory]\nnode1 = 1G\n", r"\[memory\] node0: nodes are numbered"),
         ("[memory]\nnode0 = big\n", r"\[memory\] node0: 'big' is not a size"),
         ("[memory]\nnode0 = 1G\nreserved = 5\n", r"\[memory\] reserved: '5' is not a range"),
+        ("[memory]\nnode0 = 1G\ncpuless = 1\n", r"\[memory\] cpuless: 1 is more than 0"),
+        ("[cpu]\nbrand = Xeon, gold\n", r"\[cpu\] brand: 'Xeon, gold' is not 1 to 47"),
+        ("[cpu]\nvendor = Intel\n", r"\[cpu\] vendor: 'Intel' is not one of GenuineIntel"),
+        ("[cpuid]\n0x80000008 = 0x40 0 0 0\n", r"0x80000008: '0x40' does not begin with 36 to 52"),
         ("[cpu\n", "derived.ini"),
     ],
 )
@@ -125,6 +140,22 @@ def test_a_mistake_is_named_with_its_place(
 ) -> None:
     with pytest.raises(BadPlatform, match=words):
         platform.load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_shipped_platform_says_what_it_is_in_a_line(name: str) -> None:
+    shown = platform.load(name)
+
+    assert ": " in shown.summary
+    assert len(shown.summary) <= 100
+    assert shown.brand
+    assert all((shown.system.vendor, shown.system.product, shown.system.bios_version))
+
+
+def test_no_two_shipped_platforms_say_the_same() -> None:
+    summaries = [platform.load(name).summary for name in MACHINES]
+
+    assert len(set(summaries)) == len(summaries)
 
 
 def test_a_platform_based_on_itself_is_refused(tmp_path: Path) -> None:

@@ -52,6 +52,42 @@ def test_a_disk_is_never_written_to_and_is_gone_on_from() -> None:
     assert "rdinit=/usr/lib/vtdx/init-disk" in kernel_arguments("spr-2s", Path("/a.ext4"))
 
 
+def words_of(option: str, command: list[str]) -> list[str]:
+    """What an option of a command line is given, each time that it is there."""
+    return [command[at + 1] for at, word in enumerate(command) if word == option]
+
+
+def test_a_machine_is_called_what_its_platform_says() -> None:
+    command = command_line("spr-2s")
+    bios, system, chassis, processor = words_of("-smbios", command)
+
+    assert bios.startswith("type=0,vendor=Intel Corporation,version=")
+    assert system == "type=1,manufacturer=Intel Corporation,product=M50FCP2SBSTD"
+    assert chassis == "type=3,manufacturer=Intel Corporation"
+    assert processor == "type=4,version=Intel(R) Xeon(R) Platinum 8480+"
+    (cpu,) = words_of("-cpu", command)
+    assert cpu.startswith("max,vendor=GenuineIntel,family=6,model=143,stepping=8,phys-bits=52,")
+    assert cpu.endswith(",model-id=Intel(R) Xeon(R) Platinum 8480+")
+
+
+def test_a_comma_in_a_name_is_no_option(tmp_path: Path) -> None:
+    path = tmp_path / "comma.ini"
+    path.write_text("[platform]\nbase = spr-2s\n[system]\nproduct = X, version=1\n")
+
+    assert "type=1,manufacturer=Intel Corporation,product=X,, version=1" in words_of(
+        "-smbios", command_line(str(path))
+    )
+
+
+def test_a_node_without_cpus_has_none() -> None:
+    """Two nodes for the two sockets' four CPUs, and one more for memory alone."""
+    assert words_of("-numa", command_line("cmr-missing-memory")) == [
+        "node,nodeid=0,memdev=ram0,cpus=0-1",
+        "node,nodeid=1,memdev=ram1,cpus=2-3",
+        "node,nodeid=2,memdev=ram2",
+    ]
+
+
 def test_a_machine_without_a_disk_has_no_drive() -> None:
     assert "-drive" not in command_line("spr-2s")
     assert not [word for word in kernel_arguments("spr-2s") if word.startswith("rdinit")]

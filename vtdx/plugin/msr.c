@@ -29,6 +29,7 @@ static const struct {
 	{ 0x35, 0x35, POLICY_READ_ONLY, 0, 0 }, /* CORE_THREAD_COUNT */
 	{ 0x3a, 0x3a, POLICY_LOCKABLE, 0x3a, 1 }, /* FEATURE_CONTROL */
 	{ 0x87, 0x87, POLICY_READ_ONLY, 0, 0 }, /* MKTME_KEYID_PARTITIONING */
+	{ 0x8b, 0x8b, POLICY_COMMAND, 0, 0 }, /* BIOS_SIGN_ID: CPUID puts the revision back */
 	{ 0x98, 0x99, POLICY_COMMAND, 0, 0 }, /* WBINVDP, WBNOINVDP */
 	{ 0xa0, 0xa0, POLICY_READ_ONLY, 0, 0 }, /* SGX_MCU_ERRORCODE */
 	{ 0xbd, 0xbd, POLICY_READ_ONLY, 0, 0 }, /* XAPIC_DISABLE_STATUS */

@@ -100,6 +100,14 @@ static bool read_field(struct reader *r, const char *section, const char *key, c
 	return true;
 }
 
+/* What the machine and its processors are called is for QEMU's command line alone. */
+static bool read_cpu(struct reader *r, const char *section, const char *key, const char *value)
+{
+	if (!strcmp(key, "vendor") || !strcmp(key, "brand"))
+		return true;
+	return read_field(r, section, key, value);
+}
+
 static bool read_seam(struct reader *r, const char *section, const char *key, const char *value)
 {
 	struct seam_config *seam = &r->platform->seam;
@@ -269,7 +277,7 @@ static bool read_fault(struct reader *r, const char *section, const char *key, c
 	return false;
 }
 
-/* [memory] is for QEMU's command line alone. */
+/* [memory] and [system] are for QEMU's command line alone. */
 static bool read_nothing(struct reader *r, const char *section, const char *key, const char *value)
 {
 	(void)r;
@@ -284,10 +292,10 @@ static const struct {
 	const char *section;
 	bool (*read)(struct reader *r, const char *section, const char *key, const char *value);
 } sections[] = {
-	{ "platform", read_name }, { "cpu", read_field },   { "memory", read_nothing },
-	{ "cmr", read_cmr },	   { "seam", read_seam },   { "module", read_module },
-	{ "msr", read_msr },	   { "cpuid", read_cpuid }, { "latency", read_latency },
-	{ "faults", read_fault },
+	{ "platform", read_name },   { "cpu", read_cpu },      { "memory", read_nothing },
+	{ "system", read_nothing },  { "cmr", read_cmr },      { "seam", read_seam },
+	{ "module", read_module },   { "msr", read_msr },      { "cpuid", read_cpuid },
+	{ "latency", read_latency }, { "faults", read_fault },
 };
 
 static void count_lps(struct platform *p)

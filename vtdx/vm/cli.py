@@ -136,7 +136,7 @@ def _interrupt(*_: object) -> None:
 def _list_platforms() -> None:
     for name in platform.shipped():
         if not name.endswith("-base"):
-            print(f"{name:16} {platform.load(name).summary}")
+            print(f"{name:20} {platform.load(name).summary}")
 
 
 def _run(options: argparse.Namespace) -> int:

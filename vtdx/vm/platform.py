@@ -44,6 +44,14 @@ _MOST_NODES = 128
 _MOST_CMRS = 32
 _MOST_U64 = (1 << 64) - 1
 
+# CPUID leaf 0x80000008, EAX[7:0]: address bits of every processor with TDX.
+_PHYS_BITS = 52
+
+# CPUID leaves 0x80000002 to 0x80000004 (SDM vol. 2), of which QEMU takes no comma.
+_BRAND = re.compile(r"[^,]{1,47}")
+
+_VENDORS = ("GenuineIntel", "AuthenticAMD")
+
 # Of 52 address bits KeyIDs take the upper ones; 46 are left on real machines.
 _MOST_MEMORY = 1 << 46
 
@@ -69,23 +77,38 @@ class Range:
 
 
 @dataclass(frozen=True)
+class System:
+    """What SMBIOS tells of the machine; what is empty is QEMU's."""
+
+    vendor: str
+    product: str
+    bios_version: str
+    bios_date: str
+
+
+@dataclass(frozen=True)
 class Platform:
     """A virtual machine: what QEMU, the kernel's command line and the plugin need.
 
-    ``nodes`` are sizes in bytes of the NUMA nodes, ``reserved`` the ranges that
-    firmware keeps out of System RAM, ``text`` the resolved file, ``hardware`` what
-    of it no running machine can change.
+    ``nodes`` are sizes in bytes of the NUMA nodes, the last ``cpuless`` of which have
+    no CPU, ``reserved`` the ranges that firmware keeps out of System RAM, ``text`` the
+    resolved file, ``hardware`` what of it no running machine can change.
     """
 
     name: str
     summary: str
+    system: System
+    vendor: str
+    brand: str
     family: int
     model: int
     stepping: int
     sockets: int
     cores: int
     threads: int
+    phys_bits: int
     nodes: tuple[int, ...]
+    cpuless: int
     reserved: tuple[Range, ...]
     cmrs: tuple[Range, ...]
     text: str
@@ -387,6 +410,9 @@ def _finish(reader: _Reader) -> Platform:
     return Platform(
         name=reader.name,
         summary=config.get("platform", "summary", fallback=""),
+        system=_system(reader),
+        vendor=_vendor(reader),
+        brand=_brand(reader),
         # CPUID leaf 1 has room for these (SDM vol. 2, CPUID).
         family=reader.number("cpu", "family", most=0xF + 0xFF),
         model=reader.number("cpu", "model", most=0xFF),
@@ -394,12 +420,53 @@ def _finish(reader: _Reader) -> Platform:
         sockets=sockets,
         cores=cores,
         threads=threads,
+        phys_bits=_phys_bits(reader),
         nodes=nodes,
+        cpuless=_cpuless(reader, nodes),
         reserved=reader.ranges("memory", "reserved"),
         cmrs=tuple(cmrs),
         text=_text(config),
         hardware=_hardware(config),
     )
+
+
+def _system(reader: _Reader) -> System:
+    names = ("vendor", "product", "bios_version", "bios_date")
+    return System(*(reader.config.get("system", name, fallback="") for name in names))
+
+
+def _vendor(reader: _Reader) -> str:
+    vendor = reader.config.get("cpu", "vendor", fallback=_VENDORS[0])
+    if vendor not in _VENDORS:
+        raise reader.fail("cpu", "vendor", f"{told(vendor)} is not one of {', '.join(_VENDORS)}")
+    return vendor
+
+
+def _brand(reader: _Reader) -> str:
+    brand = reader.config.get("cpu", "brand", fallback="")
+    if brand and not _BRAND.fullmatch(brand):
+        raise reader.fail("cpu", "brand", f"{told(brand)} is not 1 to 47 characters, no comma")
+    return brand
+
+
+def _phys_bits(reader: _Reader) -> int:
+    """Physical address bits, which the TDX module and the guest see alike."""
+    leaf = reader.config.get("cpuid", "0x80000008", fallback="").split()
+    if not leaf:
+        return _PHYS_BITS
+    number = _number(leaf[0])
+    if number is None or not 36 <= number & 0xFF <= _PHYS_BITS:
+        raise reader.fail(
+            "cpuid", "0x80000008", f"{told(leaf[0])} does not begin with 36 to {_PHYS_BITS}"
+        )
+    return number & 0xFF
+
+
+def _cpuless(reader: _Reader, nodes: tuple[int, ...]) -> int:
+    """How many nodes, the last ones, have no CPU."""
+    if not reader.config.has_option("memory", "cpuless"):
+        return 0
+    return reader.number("memory", "cpuless", most=len(nodes) - 1)
 
 
 def _topology(reader: _Reader) -> tuple[int, int, int]:

@@ -91,6 +91,7 @@ def command(
         *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
         *("-machine", "q35", "-accel", "tcg,thread=multi"),
         *_processor(platform),
+        *_smbios(platform),
         *_memory(platform, parts),
         *_disk(parts),
         *("-serial", f"file:{parts.console}"),
@@ -104,18 +105,20 @@ def command(
     ]
 
 
-def _value(path: Path) -> str:
-    """A path as the value of a QEMU option, where a comma stands for itself if doubled."""
+def _value(path: Path | str) -> str:
+    """A path or text as the value of a QEMU option, where a comma stands for itself if doubled."""
     return str(path).replace(",", ",,")
 
 
 def _processor(platform: Platform) -> list[str]:
     model = (
-        f"max,vendor=GenuineIntel,family={platform.family},model={platform.model},"
-        f"stepping={platform.stepping},phys-bits=52,host-phys-bits=off,hypervisor=off,"
+        f"max,vendor={platform.vendor},family={platform.family},model={platform.model},"
+        f"stepping={platform.stepping},phys-bits={platform.phys_bits},host-phys-bits=off,"
         # Linux 7.3 takes a CPU with both SVM and VMX for broken (arch/x86/virt/hw.c).
-        "svm=off"
+        "hypervisor=off,svm=off"
     )
+    if platform.brand:
+        model += f",model-id={platform.brand}"
     smp = (
         f"{platform.cpus},sockets={platform.sockets},cores={platform.cores},"
         f"threads={platform.threads}"
@@ -123,18 +126,41 @@ def _processor(platform: Platform) -> list[str]:
     return ["-cpu", model, "-smp", smp]
 
 
+def _smbios(platform: Platform) -> list[str]:
+    """What dmidecode and /sys/class/dmi/id show: firmware, system, chassis and processors."""
+    system = platform.system
+    tables = (
+        {
+            "type": "0",
+            "vendor": system.vendor,
+            "version": system.bios_version,
+            "date": system.bios_date,
+        },
+        {"type": "1", "manufacturer": system.vendor, "product": system.product},
+        {"type": "3", "manufacturer": system.vendor},
+        {"type": "4", "version": platform.brand},
+    )
+    words: list[str] = []
+    for table in tables:
+        fields = [f"{name}={_value(text)}" for name, text in table.items() if text]
+        if len(fields) > 1:
+            words += ["-smbios", ",".join(fields)]
+    return words
+
+
 def _memory(platform: Platform, parts: Parts) -> list[str]:
     memory = f"{platform.memory_bytes >> 20}M"
     if parts.plug_bytes:
         memory += f",slots={_SLOTS},maxmem={platform.memory_bytes + parts.plug_bytes}"
     words = ["-m", memory]
-    each = platform.cpus // len(platform.nodes)
+    shared_by = len(platform.nodes) - platform.cpuless
+    each = platform.cpus // shared_by
     for number, size in enumerate(platform.nodes):
         first = number * each
-        last = platform.cpus - 1 if number + 1 == len(platform.nodes) else first + each - 1
+        last = platform.cpus - 1 if number + 1 == shared_by else first + each - 1
         words += ["-object", f"{_backend(parts, number)},id=ram{number},size={size}"]
         node = f"node,nodeid={number},memdev=ram{number}"
-        words += ["-numa", f"{node},cpus={first}-{last}" if each else node]
+        words += ["-numa", f"{node},cpus={first}-{last}" if each and number < shared_by else node]
     return words
 
 
