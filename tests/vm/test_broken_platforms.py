@@ -290,7 +290,7 @@ def test_a_package_that_never_gets_its_key_is_named_by_its_cpu(boot: Boot) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["preproduction", "debug-unlocked", "module-old"])
+@pytest.mark.parametrize("name", ["preproduction", "debug-unlocked", "module-1.5.01", "module-old"])
 def test_what_spoils_attestation_or_other_kernels_spoils_no_bring_up(boot: Boot, name: str) -> None:
     with boot(name) as host:
         document = enable(host, WELL)
