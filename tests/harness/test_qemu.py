@@ -70,6 +70,13 @@ def test_a_machine_is_called_what_its_platform_says() -> None:
     assert cpu.endswith(",model-id=Intel(R) Xeon(R) Platinum 8480+")
 
 
+@pytest.mark.parametrize(("name", "says"), [("spr-2s", "off"), ("virtual-machine", "on")])
+def test_only_a_virtual_machine_says_that_it_is_one(name: str, says: str) -> None:
+    (cpu,) = words_of("-cpu", command_line(name))
+
+    assert f",hypervisor={says}," in cpu
+
+
 def test_a_comma_in_a_name_is_no_option(tmp_path: Path) -> None:
     path = tmp_path / "comma.ini"
     path.write_text("[platform]\nbase = spr-2s\n[system]\nproduct = X, version=1\n")

@@ -91,6 +91,7 @@ def check_init_refused(document: Any, witness: Witness, status: int, status_name
     [
         case("old-xeon", ("gp", 0)),
         slow("not-intel", ("gp", 0)),
+        slow("virtual-machine", ("gp", 0)),
         slow("tme-off", ("done", 0)),
     ],
 )

@@ -103,7 +103,7 @@ static bool read_field(struct reader *r, const char *section, const char *key, c
 /* What the machine and its processors are called is for QEMU's command line alone. */
 static bool read_cpu(struct reader *r, const char *section, const char *key, const char *value)
 {
-	if (!strcmp(key, "vendor") || !strcmp(key, "brand"))
+	if (!strcmp(key, "vendor") || !strcmp(key, "brand") || !strcmp(key, "hypervisor"))
 		return true;
 	return read_field(r, section, key, value);
 }

@@ -87,6 +87,7 @@ class Platform:
     cores: int
     threads: int
     phys_bits: int
+    hypervisor: bool
     nodes: tuple[int, ...]
     cpuless: int
     reserved: tuple[Range, ...]
@@ -228,6 +229,7 @@ def _finish(reader: Reader) -> Platform:
         cores=cores,
         threads=threads,
         phys_bits=_phys_bits(reader),
+        hypervisor=_says_hypervisor(reader),
         nodes=nodes,
         cpuless=_cpuless(reader, nodes),
         reserved=reader.ranges("memory", "reserved"),
@@ -267,6 +269,13 @@ def _phys_bits(reader: Reader) -> int:
             "cpuid", "0x80000008", f"{told(leaf[0])} does not begin with 36 to {_PHYS_BITS}"
         )
     return number & 0xFF
+
+
+def _says_hypervisor(reader: Reader) -> bool:
+    """Whether CPUID says that a hypervisor is there, as on no real machine."""
+    if not reader.config.has_option("cpu", "hypervisor"):
+        return False
+    return bool(reader.number("cpu", "hypervisor", most=1))
 
 
 def _cpuless(reader: Reader, nodes: tuple[int, ...]) -> int:

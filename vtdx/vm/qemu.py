@@ -111,11 +111,12 @@ def _value(path: Path | str) -> str:
 
 
 def _processor(platform: Platform) -> list[str]:
+    hypervisor = "on" if platform.hypervisor else "off"
     model = (
         f"max,vendor={platform.vendor},family={platform.family},model={platform.model},"
         f"stepping={platform.stepping},phys-bits={platform.phys_bits},host-phys-bits=off,"
         # Linux 7.3 takes a CPU with both SVM and VMX for broken (arch/x86/virt/hw.c).
-        "hypervisor=off,svm=off"
+        f"hypervisor={hypervisor},svm=off"
     )
     if platform.brand:
         model += f",model-id={platform.brand}"
