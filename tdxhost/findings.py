@@ -28,6 +28,7 @@ from tdxhost.status import Decoded, Reference
 from tdxhost.wording import (
     CONFIGURED_BEFORE,
     GONE,
+    NO_METADATA,
     SEE_STATUS,
     TEXTS,
     TRAPS,
@@ -68,9 +69,12 @@ PASSING = frozenset(
 #: The status of TDH.SYS.CONFIG that says that CPUs are missing.
 WAITING = "TDX_SYS_CONFIG_NOT_PENDING"
 
-#: The status of TDH.SYS.LP.INIT that says that TDH.SYS.CONFIG has succeeded before. The driver
-#: never calls it before TDH.SYS.INIT, which would have the same status.
-CONFIGURED = "TDX_SYS_LP_INIT_NOT_PENDING"
+#: Statuses that mean more than their name says, because of what the driver did before: it never
+#: calls TDH.SYS.LP.INIT before TDH.SYS.INIT, nor TDH.SYS.RD before TDH.SYS.LP.INIT.
+ENDED = {
+    ("TDH.SYS.LP.INIT", "TDX_SYS_LP_INIT_NOT_PENDING"): CONFIGURED_BEFORE,
+    ("TDH.SYS.RD", "TDX_SYS_NOT_READY"): NO_METADATA,
+}
 
 NO_MEMORY_KNOWN = Memory((), 0)
 
@@ -126,8 +130,8 @@ class Judge:
 
     def _explain_seamcall(self, outcome: Outcome, where: str) -> Finding:
         decoded = self.decode(outcome)
-        if decoded.name == CONFIGURED:
-            why, hint = CONFIGURED_BEFORE
+        if told := ENDED.get((leaf_name(outcome.leaf), decoded.name)):
+            why, hint = told
             return Finding(f"{where}{leaf_name(outcome.leaf)}: {decoded.label}: {why}", hint)
         says = f": {decoded.says.removesuffix('.')}" if decoded.says else ""
         message = f"{where}{leaf_name(outcome.leaf)}: {decoded.label}{says}"

@@ -12,7 +12,7 @@ from tdxhost.words import count, size, span
 BIOS_TDX = (
     "Turn on in the BIOS, under processor configuration: Total Memory Encryption (TME), "
     "TME Multi-Tenant (TME-MT), Trust Domain Extension (TDX), the TDX SEAM loader, and a "
-    "TME-MT/TDX key split above 0. Then power-cycle."
+    "TME-MT/TDX key split above 0. Then power-cycle. What is missing: sudo tdxhost doctor"
 )
 BIOS_LOADER = (
     "Turn on the TDX SEAM loader in the BIOS, or update the BIOS: it loads the TDX module at "
@@ -26,6 +26,11 @@ WAITS = "the TDX module waits for every processor that firmware enabled"
 CONFIGURED_BEFORE = (
     "the TDX module was configured before, and takes no more CPUs",
     "An earlier kernel (kexec) or driver has done that; a reboot takes it back.",
+)
+#: TDX_SYS_NOT_READY of TDH.SYS.RD, once TDH.SYS.LP.INIT was done (TDX module 1.0 ABI spec).
+NO_METADATA = (
+    "this is a TDX module of the 1.0 series, which has no such leaf",
+    "Update the BIOS, or put a 1.5 module on the EFI system partition (EFI/TDX).",
 )
 NONE_MISSING = (
     "every processor in ACPI's list (MADT) is enabled: firmware enabled more than it lists, or the "
@@ -121,7 +126,7 @@ TEXTS: Mapping[Code, tuple[str, str]] = {
     ),
     Code.KERNEL: (
         "the kernel's own initialisation of the TDX module failed",
-        "The kernel says what the TDX module answered: dmesg | grep -e virt/tdx -e SEAMCALL",
+        "The kernel says what the TDX module answered: sudo tdxhost decode --dmesg",
     ),
     Code.VMX_BUSY: (
         "KVM was just turning VMX on or off",

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from tdxhost.doctor.engine import Found, Look, failed, not_applicable, not_checked, passed, warned
 from tdxhost.doctor.facts import Facts
 from tdxhost.errors import NotRead
+from tdxhost.klog.diagnoser import Diagnoser
 from tdxhost.leaves import leaf_name
-from tdxhost.records import Code, CpuState, ModuleStatus
+from tdxhost.records import Code, CpuState, ModuleStatus, Provider
 from tdxhost.state import Outcome, State
 from tdxhost.words import count
 
@@ -107,6 +108,26 @@ def updates(facts: Facts) -> Found:
     return warned(read) if left == "0" else passed(read)
 
 
+def log(facts: Facts) -> Found:
+    """What the kernel's log shows, where the driver does not know better."""
+    stands = facts.state_or_none
+    if stands and stands.info.provider is Provider.DIRECT:
+        return not_applicable("the driver does all of it, and knows: module.state")
+    if stands and stands.module.module_status is ModuleStatus.INITIALIZED:
+        return passed("TDX came up, whatever is in the log of before")
+    diagnosis = Diagnoser().diagnose(facts.log)
+    if not diagnosis.failed:
+        return passed(f"tdxhost decode says: {diagnosis.verdict.title}")
+    verdict = diagnosis.verdict
+    read = "; ".join((*verdict.says, *(line.text for line in verdict.lines[:1])))
+    return failed(read or verdict.title, fails=_sentence(verdict.title), fix=" ".join(verdict.todo))
+
+
+def _sentence(text: str) -> str:
+    """As a cause is written: without a full stop."""
+    return text.removesuffix(".")
+
+
 def state(facts: Facts) -> Found:
     """What tdx_enable() came to, in the words of status."""
     stands = facts.state
@@ -130,5 +151,6 @@ LOOKS: Mapping[str, Look] = {
     "module.rbp": rbp,
     "module.topology": topology,
     "module.updates": updates,
+    "module.log": log,
     "module.state": state,
 }

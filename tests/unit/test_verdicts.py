@@ -110,6 +110,17 @@ def test_a_module_that_was_configured_before_is_told_as_such() -> None:
     assert second.message.endswith("CPUs 0-3 are not")
 
 
+def test_a_module_without_metadata_is_told_as_a_1_0_module() -> None:
+    # canonical/tdx issue 331: TDH.SYS.RD on a module of the 1.0 series.
+    outcome = Outcome(
+        code=Code.SEAMCALL, error=5, step=Step.MODULE_INFO, leaf=34, seam_status=0xC000050500000000
+    )
+    found = JUDGE.explain(outcome)
+    assert "TDX_SYS_NOT_READY" in found.message
+    assert "1.0 series" in found.message
+    assert found.hint.startswith("Update the BIOS")
+
+
 def test_a_module_left_alone_for_a_failed_cpu_says_which() -> None:
     enabled = _failed(Code.SEAMCALL, about=3)
     enabled = replace(enabled, leaf=LP_INIT, seam_status=failed_cpu(3).seam_status)

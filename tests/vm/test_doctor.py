@@ -21,6 +21,7 @@ NOT_APPLICABLE = {
     "kvm.config",
     "kvm.loaded",
     "memory.cxl",
+    "module.log",
     "module.updates",
 }
 

@@ -365,6 +365,31 @@ def test_what_bring_up_failed_at_is_told_with_status_and_cpu() -> None:
     assert "IA32_ARCH_CAPABILITIES" in result.cause
 
 
+FAILED_AT_BOOT = (
+    "[    1.630945] virt/tdx: BIOS enabled: private KeyID range [32, 64)",
+    "[    2.100000] virt/tdx: SEAMCALL (0x000000000000002d) failed: 0xc0000a0200000001",
+    "[    2.100004] virt/tdx: TDX-Module initialization failed (-5)",
+)
+
+
+def test_what_the_kernel_failed_at_is_read_in_its_log() -> None:
+    status = replace(
+        STATUS, module_status=ModuleStatus.ERROR, step=Step.KERNEL, code=Code.KERNEL, error=5
+    )
+    driver = replace(UNTRIED, info=replace(INFO, provider=Provider.OBSERVER), status=status)
+    result = HEALTHY.but(driver=driver, log=FAILED_AT_BOOT).check("module.log")
+    assert result.outcome is Outcome.FAIL
+    assert "TDX_TDMR_OUTSIDE_CMRS" in result.found.read
+    assert result.fix
+
+
+def test_an_old_failure_in_the_log_of_a_host_that_is_up_is_none() -> None:
+    up = FakeDriver(info=replace(INFO, provider=Provider.OBSERVER))
+    assert HEALTHY.but(driver=up, log=FAILED_AT_BOOT).check("module.log").outcome is Outcome.PASS
+    direct = HEALTHY.but(driver=UNTRIED, log=FAILED_AT_BOOT).check("module.log")
+    assert direct.outcome is Outcome.NOT_APPLICABLE
+
+
 def test_a_kernel_that_initialises_tdx_guards_suspend_by_itself() -> None:
     driver = FakeDriver(info=replace(INFO, provider=Provider.OBSERVER))
     patient = HEALTHY.but(driver=driver, **KERNEL_TDX)
