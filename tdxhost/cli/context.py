@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from tdxhost.cli.documents import Document
 from tdxhost.cli.tables import Block, show
 from tdxhost.device import Device, Driver, Source
+from tdxhost.documents import Document
 from tdxhost.errors import ExitCode
 from tdxhost.findings import Finding, Judge, Verdict
 from tdxhost.host import Host, LiveHost

@@ -5,8 +5,8 @@ import argparse
 
 from tdxhost.bringup import choose_cpus, enable_cpus
 from tdxhost.cli.context import Context
-from tdxhost.cli.documents import cpus_document
 from tdxhost.cli.state_blocks import cpu_enable_blocks
+from tdxhost.documents import cpus_document
 from tdxhost.errors import ExitCode
 from tdxhost.findings import combine
 from tdxhost.topology import Topology, cpus_or_usage

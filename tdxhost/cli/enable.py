@@ -5,9 +5,9 @@ import argparse
 
 from tdxhost import bringup
 from tdxhost.cli.context import Context
-from tdxhost.cli.documents import state_document
 from tdxhost.cli.progress import Progress
 from tdxhost.cli.state_blocks import state_blocks
+from tdxhost.documents import state_document
 from tdxhost.errors import ExitCode, Interrupted
 from tdxhost.findings import interrupted
 from tdxhost.state import State

@@ -5,8 +5,8 @@ import argparse
 
 from tdxhost.bringup import Metadata, read_metadata
 from tdxhost.cli.context import Context, add_from
-from tdxhost.cli.documents import build_date, info_document
 from tdxhost.cli.tables import Block, Column, Row, Table
+from tdxhost.documents import build_date, info_document
 from tdxhost.errors import ExitCode
 from tdxhost.fields import FieldTable, Reading
 from tdxhost.findings import combine

@@ -5,8 +5,8 @@ import argparse
 from collections.abc import Iterable
 
 from tdxhost.cli.context import Context, add_from
-from tdxhost.cli.documents import NODE_SUMS, PAMTS, memory_document, node_sums
 from tdxhost.cli.tables import Block, Column, Row, Table
+from tdxhost.documents import NODE_SUMS, PAMTS, memory_document, node_sums
 from tdxhost.errors import ExitCode
 from tdxhost.findings import combine
 from tdxhost.kernel import complete

@@ -5,8 +5,8 @@ import argparse
 
 from tdxhost.bringup import read_state
 from tdxhost.cli.context import Context, add_from
-from tdxhost.cli.documents import state_document
 from tdxhost.cli.state_blocks import state_blocks
+from tdxhost.documents import state_document
 from tdxhost.errors import DriverDenied, ExitCode
 from tdxhost.host import Host
 from tdxhost.kernel import public_state

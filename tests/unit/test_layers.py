@@ -23,11 +23,12 @@ LAYERS = (
     ("wording", "remedies"),
     ("findings",),
     ("bringup",),
-    ("doctor",),
+    ("documents", "doctor"),
+    ("report",),
     ("cli",),
     ("__main__",),
 )
-HEAVY = ("rich", "yaml")
+HEAVY = ("jinja2", "rich", "yaml")
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
