@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 HEADER = PROJECT / "kmod/include/uapi/linux/tdxhost.h"
 
-_MARKERS = {"vm": "vm", "kernels": "kernels"}
+_MARKERS = {"report": "browser", "vm": "vm", "kernels": "kernels"}
 
 # What a test of tests/kernels says of its kernel; the rest speaks of the one it runs on.
 _AREAS = {
@@ -59,7 +59,7 @@ def _layer(item: pytest.Item) -> str:
 
 def _subject(item: pytest.Item) -> list[tuple[str, object]]:
     """Kernel and area of a test, for the table of scripts/test --all; JUnit XML carries them."""
-    if _layer(item) == "unit":
+    if _layer(item) in ("unit", "browser"):
         return []
     assert isinstance(item, pytest.Function)
     params = item.callspec.params if hasattr(item, "callspec") else {}

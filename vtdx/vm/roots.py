@@ -79,12 +79,21 @@ GUEST = Root(
         "procps",
         "python3",
         "python3-cffi-backend",
+        "python3-jinja2",
         "python3-pyudev",
         "python3-rich",
         "python3-yaml",
         "udev",
     ),
     variant="essential",
+)
+
+# Chromium's own sandbox does without SUID only where the kernel lets users have namespaces;
+# tests run it in a chroot, on pages of their own making.
+BROWSER = Root(
+    "browser",
+    "fetching Chromium into a Debian root",
+    ("chromium", "fonts-dejavu-core", "fonts-inter"),
 )
 
 # checkpatch and the kernel's clang-format settings come with the kernel's source
