@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads everything that a report holds; what can't be read is no reason to stop."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tdxhost.bringup import Metadata, read_metadata
+from tdxhost.doctor.engine import Result
+from tdxhost.doctor.facts import Facts, MsrReading
+from tdxhost.errors import NotRead, TdxHostError, Why
+from tdxhost.fields import FieldTable
+from tdxhost.findings import Finding
+from tdxhost.host import Host
+from tdxhost.kernel import public_state
+from tdxhost.report.grid import Thread, packages, read_threads
+from tdxhost.report.identity import Identity
+from tdxhost.report.model import Kernel, LogLine, Report, Tables, Unread
+from tdxhost.report.verdict import headline
+from tdxhost.state import State
+
+T = TypeVar("T")
+
+#: Modules whose parameters bear on TDX.
+MODULES = ("kvm", "kvm_intel", "tdxhost")
+
+Diagnose = Callable[[Facts], Sequence[Result]]
+Decode = Callable[[Sequence[str]], Sequence[LogLine]]
+
+
+@dataclass
+class Reader:
+    """Asks, and keeps what could not be had."""
+
+    unread: list[Unread] = field(default_factory=list)
+
+    def get(self, what: str, ask: Callable[[], T]) -> T | None:
+        """What is asked for; None where it can't be had."""
+        try:
+            return ask()
+        except TdxHostError as error:
+            self.unread.append(Unread(what, error.message, error.hint))
+            return None
+
+
+def collect(
+    facts: Facts, diagnose: Diagnose, decode: Decode, *, taken_at: str, tdxhost: str
+) -> Report:
+    """Reads a host and its driver, live or recorded; taken_at is UTC, in ISO 8601."""
+    reader = Reader()
+    tables = Tables(FieldTable.load(), facts.table, facts.judge)
+    state = reader.get("the driver", lambda: _state(facts))
+    threads = reader.get("CPUs", lambda: _threads(facts, state)) or ()
+    results = tuple(diagnose(facts))
+    verdict = facts.judge.state(state) if state else None
+    return Report(
+        taken_at=taken_at,
+        tdxhost=tdxhost,
+        headline=headline(results, state, verdict),
+        identity=Identity.of(facts, sum(one.number is not None for one in packages(threads))),
+        threads=threads,
+        results=results,
+        state=state,
+        verdict=verdict,
+        metadata=_metadata(facts, tables.fields, state),
+        msrs=tuple(_msrs(facts, reader)),
+        regions=reader.get("memory map", lambda: facts.regions) or (),
+        logged_cmrs=reader.get("CMRs in the kernel's log", lambda: facts.logged_cmrs) or (),
+        kernel=_kernel(facts, decode, reader),
+        unread=tuple(dict.fromkeys(reader.unread)),
+        tables=tables,
+    )
+
+
+def _state(facts: Facts) -> State | None:
+    # What everyone may see of the driver is what status tells those who may not open it.
+    public_state(facts.host)
+    return facts.state
+
+
+def _threads(facts: Facts, state: State | None) -> tuple[Thread, ...]:
+    return read_threads(facts.host, facts.present, facts.online, state.cpus if state else ())
+
+
+def _metadata(facts: Facts, table: FieldTable, state: State | None) -> Metadata:
+    if state is None:
+        return Metadata(not_read=Finding("the driver could not be asked"))
+    try:
+        with facts.open_driver() as source:
+            return read_metadata(source, table)
+    except TdxHostError as error:
+        return Metadata(not_read=Finding(error.message, error.hint))
+
+
+def _msrs(facts: Facts, reader: Reader) -> Iterator[MsrReading]:
+    """Every MSR of the reference; what keeps all of them out is told once."""
+    for address in sorted(facts.table.by_address):
+        try:
+            yield facts.msr(address)
+        except TdxHostError as error:
+            reader.unread.append(Unread("MSRs", error.message, error.hint))
+            if not (isinstance(error, NotRead) and error.why is Why.NOT_RECORDED):
+                return
+
+
+def _kernel(facts: Facts, decode: Decode, reader: Reader) -> Kernel:
+    log = reader.get("kernel log", lambda: facts.log) or ()
+    return Kernel(
+        options=reader.get("kernel configuration", lambda: facts.options) or {},
+        parameters=reader.get("kernel command line", lambda: facts.words) or (),
+        modules=dict(_module_parameters(facts.host)),
+        log=tuple(decode(log)),
+    )
+
+
+def _module_parameters(host: Host) -> Iterator[tuple[str, str]]:
+    for module in MODULES:
+        folder = f"/sys/module/{module}/parameters"
+        try:
+            names = host.names(folder)
+        except NotRead:
+            continue
+        for name in names:
+            # Some can only be written.
+            if value := host.text_or(f"{folder}/{name}"):
+                yield f"{module}.{name}", value
+
+
+def undecoded(lines: Sequence[str]) -> tuple[LogLine, ...]:
+    """The lines as they are."""
+    return tuple(map(LogLine, lines))

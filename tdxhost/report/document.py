@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The document of a report: what status, info, memory and doctor say, and what they read."""
+
+from tdxhost.doctor.engine import Result
+from tdxhost.doctor.facts import MsrReading, Region
+from tdxhost.documents import (
+    SCHEMA,
+    Document,
+    info_document,
+    memory_document,
+    state_document,
+)
+from tdxhost.findings import combine
+from tdxhost.msrs import MsrTable, WrongBits
+from tdxhost.report.grid import Thread
+from tdxhost.report.identity import Identity
+from tdxhost.report.model import Kernel, LogLine, Report
+from tdxhost.words import register
+
+
+def report_document(report: Report) -> Document:
+    """The whole document; status, info and memory are null where the driver was not asked."""
+    return {
+        "schema": SCHEMA,
+        "taken_at": report.taken_at,
+        "tdxhost": report.tdxhost,
+        "verdict": {
+            "outcome": str(report.headline.level),
+            "message": report.headline.text,
+            "hint": report.headline.hint or None,
+        },
+        "host": identity_document(report.identity),
+        "checks": [result_document(result) for result in report.results],
+        **_of_driver(report),
+        "topology": [_thread(thread) for thread in report.threads],
+        "memory_map": [_region(region) for region in report.regions],
+        "logged_cmrs": [_region(region) for region in report.logged_cmrs],
+        "msrs": [_msr(report.tables.msrs, reading) for reading in report.msrs],
+        "kernel": _kernel(report.kernel),
+        "not_read": [
+            {"what": one.what, "reason": one.reason, "hint": one.hint or None}
+            for one in report.unread
+        ],
+    }
+
+
+def _of_driver(report: Report) -> Document:
+    """The documents of status, info and memory, as these commands give them."""
+    state, judge = report.state, report.tables.judge
+    if state is None or report.verdict is None:
+        return {"status": None, "info": None, "memory": None}
+    host = judge.host(state.info)
+    cpus = state.cpus if report.metadata.not_read else ()
+    of_info = combine(host, judge.cpus(cpus))
+    fields = report.tables.fields
+    return {
+        "status": state_document(judge, state, report.verdict),
+        "info": info_document(state.info, fields, report.metadata, of_info),
+        "memory": memory_document(state.info, state.status, state.memory, combine(host)),
+    }
+
+
+def identity_document(identity: Identity) -> Document:
+    """The host by its kind."""
+    return {
+        **{name: identity.dmi.get(name) for name in DMI_NAMES},
+        "cpu": identity.cpu or None,
+        "signature": identity.signature or None,
+        "generation": identity.generation or None,
+        "microcode": [
+            {"version": version, "cpus": list(cpus)} for version, cpus in identity.microcode
+        ],
+        "hypervisor": identity.hypervisor,
+        "packages": identity.packages,
+        "cpus_present": identity.cpus_present,
+        "cpus_online": identity.cpus_online,
+        "kernel": identity.kernel or None,
+        "provider": identity.provider or None,
+    }
+
+
+DMI_NAMES = ("sys_vendor", "product_name", "board_name", "bios_vendor", "bios_version", "bios_date")
+
+
+def result_document(result: Result) -> Document:
+    """A check and what it found."""
+    check = result.check
+    return {
+        "id": check.id,
+        "title": check.title,
+        "outcome": str(result.outcome),
+        "severity": str(check.severity),
+        "purpose": str(check.purpose),
+        "scope": str(check.scope),
+        "read": result.found.read,
+        "expected": check.expected,
+        "cause": result.cause if result.is_bad else None,
+        "why": check.why,
+        "fix": result.fix or None,
+        "cpus": sorted(result.found.cpus),
+        "reference": check.reference or None,
+    }
+
+
+def _thread(thread: Thread) -> Document:
+    return {
+        "cpu": thread.cpu,
+        "online": thread.online,
+        "package": thread.package,
+        "core": thread.core,
+        "siblings": list(thread.siblings),
+    }
+
+
+def _region(region: Region) -> Document:
+    return {
+        "base_pa": register(region.first),
+        "bytes": region.last - region.first + 1,
+        "name": region.name,
+        "depth": region.depth,
+    }
+
+
+def _msr(table: MsrTable, reading: MsrReading) -> Document:
+    msr = table.get(reading.address)
+    return {
+        "address": f"{reading.address:#x}",
+        "name": reading.name,
+        "values": [
+            {
+                "value": register(value),
+                "cpus": list(cpus),
+                "wrong": [_wrong(bits) for bits in msr.wrong(value)],
+            }
+            for value, cpus in reading.groups()
+        ],
+        "faults": list(reading.faults),
+    }
+
+
+def _wrong(bits: WrongBits) -> Document:
+    return {
+        "high": bits.high,
+        "low": bits.low,
+        "name": bits.name,
+        "found": bits.found,
+        "wanted": bits.wanted,
+        "by": bits.by,
+    }
+
+
+def _kernel(kernel: Kernel) -> Document:
+    return {
+        "options": dict(kernel.options),
+        "parameters": list(kernel.parameters),
+        "module_parameters": dict(kernel.modules),
+        "log": [_line(line) for line in kernel.log],
+    }
+
+
+def _line(line: LogLine) -> Document:
+    return {"line": line.text, "means": list(line.means)}

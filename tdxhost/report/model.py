@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a report holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tdxhost.bringup import Metadata
+from tdxhost.doctor.engine import Outcome, Result
+from tdxhost.doctor.facts import MsrReading, Region
+from tdxhost.fields import FieldTable
+from tdxhost.findings import Judge, Verdict
+from tdxhost.msrs import MsrTable
+from tdxhost.report.grid import Thread
+from tdxhost.report.identity import Identity
+from tdxhost.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What it comes to, in one sentence, and what to do next; both without full stop or empty."""
+
+    level: Outcome
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of the kernel's log, and what it means where that is known."""
+
+    text: str
+    means: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Something that could not be looked at, why, and what to do about it."""
+
+    what: str
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The kernel as it was built and started, as far as it bears on TDX.
+
+    modules has the parameters of modules, as kvm_intel.tdx.
+    """
+
+    options: Mapping[str, str]
+    parameters: tuple[str, ...]
+    modules: Mapping[str, str]
+    log: tuple[LogLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The reference that a report is put in words with."""
+
+    fields: FieldTable
+    msrs: MsrTable
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything; state and verdict are None where the driver could not be asked."""
+
+    taken_at: str
+    tdxhost: str
+    headline: Headline
+    identity: Identity
+    threads: tuple[Thread, ...]
+    results: tuple[Result, ...]
+    state: State | None
+    verdict: Verdict | None
+    metadata: Metadata
+    msrs: tuple[MsrReading, ...]
+    regions: tuple[Region, ...]
+    logged_cmrs: tuple[Region, ...]
+    kernel: Kernel
+    unread: tuple[Unread, ...]
+    tables: Tables
