@@ -5,12 +5,11 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from tdxhost.cli.context import Context, add_from, write_document
-from tdxhost.cli.documents import SCHEMA, Document
 from tdxhost.cli.tables import Block, Column, Row, Table, show
 from tdxhost.doctor.diagnosis import Diagnosis, diagnose
+from tdxhost.doctor.document import doctor_document
 from tdxhost.doctor.engine import Area, Outcome, Purpose, Result
 from tdxhost.doctor.facts import Facts
 from tdxhost.doctor.identity import Identity, identity
@@ -73,39 +72,6 @@ def run(context: Context) -> ExitCode:
         show(blocks(identity(facts), diagnosis, whole=context.verbose))
     sys.stdout.flush()
     return diagnosis.exit_code
-
-
-def doctor_document(host: Identity, diagnosis: Diagnosis) -> Document:
-    """The document of doctor; ids are permanent, words are for people and may change."""
-    cause = diagnosis.cause
-    return {
-        "schema": SCHEMA,
-        "host": asdict(host),
-        "verdict": diagnosis.headline,
-        "cause": cause.check.id if cause else None,
-        "initialized": diagnosis.initialized,
-        "counts": {outcome.value: len(diagnosis.of(outcome)) for outcome in Outcome},
-        "checks": [_check_document(result) for result in diagnosis.results],
-    }
-
-
-def _check_document(result: Result) -> Document:
-    check, found = result.check, result.found
-    return {
-        "id": check.id,
-        "title": check.title,
-        "area": check.area.value,
-        "purpose": check.purpose.value,
-        "scope": check.scope.value,
-        "outcome": found.outcome.value,
-        "cpus": sorted(found.cpus),
-        "cause": result.cause if result.is_bad else None,
-        "read": found.read,
-        "expected": check.expected,
-        "why": check.why,
-        "fix": result.fix or None,
-        "needs": list(check.needs),
-    }
 
 
 def blocks(host: Identity, diagnosis: Diagnosis, *, whole: bool) -> list[Block]:
