@@ -83,13 +83,16 @@ class Context:
 
 def write_document(document: Document, form: str) -> None:
     """Writes a document to standard output as json or yaml."""
+    sys.stdout.write(document_text(document, form))
+
+
+def document_text(document: Document, form: str) -> str:
+    """A document as json or yaml."""
     if form == "json":
-        json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
-        return
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     import yaml
 
-    yaml.safe_dump(document, sys.stdout, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
 def complain(findings: Iterable[Finding]) -> None:

@@ -17,7 +17,7 @@ DMI_FILES = ("sys_vendor", "product_name", "board_name", "bios_vendor", "bios_ve
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class About:
     """Vendor, product, BIOS, processor, kernel; what is not known is empty.
 
     microcode has the CPUs of each version, the most common first.
@@ -34,6 +34,19 @@ class Identity:
     cpus_online: int
     kernel: str
     provider: str
+
+    @property
+    def system(self) -> str:
+        """Vendor and product."""
+        return self._dmi(" ", "sys_vendor", "product_name")
+
+    @property
+    def bios(self) -> str:
+        """Vendor, version and date."""
+        return self._dmi(", ", "bios_vendor", "bios_version", "bios_date")
+
+    def _dmi(self, between: str, *names: str) -> str:
+        return between.join(self.dmi[name] for name in names if name in self.dmi)
 
     @classmethod
     def of(cls, facts: Facts, packages: int) -> Self:

@@ -3,18 +3,30 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
+from tdxhost import __version__
 from tdxhost.bringup import Metadata, read_metadata
-from tdxhost.doctor.engine import Result
+from tdxhost.doctor.diagnosis import diagnose
 from tdxhost.doctor.facts import Facts, MsrReading
+from tdxhost.doctor.identity import identity
 from tdxhost.errors import NotRead, TdxHostError, Why
 from tdxhost.fields import FieldTable
-from tdxhost.findings import Finding
+from tdxhost.findings import Finding, Judge
 from tdxhost.host import Host
 from tdxhost.kernel import public_state
+from tdxhost.recording import (
+    Opener,
+    Recorder,
+    Recording,
+    recorded_driver,
+    recorded_host,
+    recording_driver,
+)
+from tdxhost.report.about import About
 from tdxhost.report.grid import Thread, packages, read_threads
-from tdxhost.report.identity import Identity
 from tdxhost.report.model import Kernel, LogLine, Report, Tables, Unread
 from tdxhost.report.verdict import headline
 from tdxhost.state import State
@@ -24,7 +36,6 @@ T = TypeVar("T")
 #: Modules whose parameters bear on TDX.
 MODULES = ("kvm", "kvm_intel", "tdxhost")
 
-Diagnose = Callable[[Facts], Sequence[Result]]
 Decode = Callable[[Sequence[str]], Sequence[LogLine]]
 
 
@@ -43,23 +54,40 @@ class Reader:
             return None
 
 
-def collect(
-    facts: Facts, diagnose: Diagnose, decode: Decode, *, taken_at: str, tdxhost: str
-) -> Report:
+def take(host: Host, open_driver: Opener, judge: Judge, decode: Decode) -> tuple[Report, Recording]:
+    """Reads a host and its driver as they are now, and keeps all that was read."""
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    recording = Recording(now, __version__)
+    facts = Facts(
+        Recorder(host, recording),
+        partial(recording_driver, open_driver, recording),
+        judge=judge,
+    )
+    return collect(facts, decode, taken_at=now, tdxhost=__version__), recording
+
+
+def replay(recording: Recording, judge: Judge, decode: Decode) -> Report:
+    """The report of the host that a recording was made of, as it was then."""
+    facts = Facts(recorded_host(recording), partial(recorded_driver, recording), judge=judge)
+    return collect(facts, decode, taken_at=recording.taken_at, tdxhost=recording.tdxhost)
+
+
+def collect(facts: Facts, decode: Decode, *, taken_at: str, tdxhost: str) -> Report:
     """Reads a host and its driver, live or recorded; taken_at is UTC, in ISO 8601."""
     reader = Reader()
     tables = Tables(FieldTable.load(), facts.table, facts.judge)
     state = reader.get("the driver", lambda: _state(facts))
     threads = reader.get("CPUs", lambda: _threads(facts, state)) or ()
-    results = tuple(diagnose(facts))
+    diagnosis = diagnose(facts)
     verdict = facts.judge.state(state) if state else None
     return Report(
         taken_at=taken_at,
         tdxhost=tdxhost,
-        headline=headline(results, state, verdict),
-        identity=Identity.of(facts, sum(one.number is not None for one in packages(threads))),
+        headline=headline(diagnosis, state, verdict),
+        about=About.of(facts, sum(one.number is not None for one in packages(threads))),
         threads=threads,
-        results=results,
+        identity=identity(facts),
+        diagnosis=diagnosis,
         state=state,
         verdict=verdict,
         metadata=_metadata(facts, tables.fields, state),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The document of a report: what status, info, memory and doctor say, and what they read."""
 
-from tdxhost.doctor.engine import Result
+from tdxhost.doctor.document import doctor_document
 from tdxhost.doctor.facts import MsrReading, Region
 from tdxhost.documents import (
     SCHEMA,
@@ -12,8 +12,8 @@ from tdxhost.documents import (
 )
 from tdxhost.findings import combine
 from tdxhost.msrs import MsrTable, WrongBits
+from tdxhost.report.about import DMI_FILES, About
 from tdxhost.report.grid import Thread
-from tdxhost.report.identity import Identity
 from tdxhost.report.model import Kernel, LogLine, Report
 from tdxhost.words import register
 
@@ -29,8 +29,8 @@ def report_document(report: Report) -> Document:
             "message": report.headline.text,
             "hint": report.headline.hint or None,
         },
-        "host": identity_document(report.identity),
-        "checks": [result_document(result) for result in report.results],
+        "host": about_document(report.about),
+        "doctor": doctor_document(report.identity, report.diagnosis),
         **_of_driver(report),
         "topology": [_thread(thread) for thread in report.threads],
         "memory_map": [_region(region) for region in report.regions],
@@ -60,45 +60,22 @@ def _of_driver(report: Report) -> Document:
     }
 
 
-def identity_document(identity: Identity) -> Document:
+def about_document(about: About) -> Document:
     """The host by its kind."""
     return {
-        **{name: identity.dmi.get(name) for name in DMI_NAMES},
-        "cpu": identity.cpu or None,
-        "signature": identity.signature or None,
-        "generation": identity.generation or None,
+        **{name: about.dmi.get(name) for name in DMI_FILES},
+        "cpu": about.cpu or None,
+        "signature": about.signature or None,
+        "generation": about.generation or None,
         "microcode": [
-            {"version": version, "cpus": list(cpus)} for version, cpus in identity.microcode
+            {"version": version, "cpus": list(cpus)} for version, cpus in about.microcode
         ],
-        "hypervisor": identity.hypervisor,
-        "packages": identity.packages,
-        "cpus_present": identity.cpus_present,
-        "cpus_online": identity.cpus_online,
-        "kernel": identity.kernel or None,
-        "provider": identity.provider or None,
-    }
-
-
-DMI_NAMES = ("sys_vendor", "product_name", "board_name", "bios_vendor", "bios_version", "bios_date")
-
-
-def result_document(result: Result) -> Document:
-    """A check and what it found."""
-    check = result.check
-    return {
-        "id": check.id,
-        "title": check.title,
-        "outcome": str(result.outcome),
-        "severity": str(check.severity),
-        "purpose": str(check.purpose),
-        "scope": str(check.scope),
-        "read": result.found.read,
-        "expected": check.expected,
-        "cause": result.cause if result.is_bad else None,
-        "why": check.why,
-        "fix": result.fix or None,
-        "cpus": sorted(result.found.cpus),
-        "reference": check.reference or None,
+        "hypervisor": about.hypervisor,
+        "packages": about.packages,
+        "cpus_present": about.cpus_present,
+        "cpus_online": about.cpus_online,
+        "kernel": about.kernel or None,
+        "provider": about.provider or None,
     }
 
 

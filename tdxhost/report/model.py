@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tdxhost.bringup import Metadata
-from tdxhost.doctor.engine import Outcome, Result
+from tdxhost.doctor.diagnosis import Diagnosis
+from tdxhost.doctor.engine import Outcome
 from tdxhost.doctor.facts import MsrReading, Region
+from tdxhost.doctor.identity import Identity
 from tdxhost.fields import FieldTable
 from tdxhost.findings import Judge, Verdict
 from tdxhost.msrs import MsrTable
+from tdxhost.report.about import About
 from tdxhost.report.grid import Thread
-from tdxhost.report.identity import Identity
 from tdxhost.state import State
 
 
@@ -70,9 +72,10 @@ class Report:
     taken_at: str
     tdxhost: str
     headline: Headline
-    identity: Identity
+    about: About
     threads: tuple[Thread, ...]
-    results: tuple[Result, ...]
+    identity: Identity
+    diagnosis: Diagnosis
     state: State | None
     verdict: Verdict | None
     metadata: Metadata

@@ -16,6 +16,7 @@ from tdxhost.report.grid import Core, Package, Thread, packages
 from tdxhost.report.model import Report
 from tdxhost.report.space import NAMES, Drawing, draw, tracks
 from tdxhost.report.timeline import Timeline, timeline
+from tdxhost.report.words import sentence
 from tdxhost.state import Outcome as Attempt
 from tdxhost.topology import format_cpu_list
 from tdxhost.wording import cpus_named
@@ -161,9 +162,9 @@ def view(report: Report) -> dict[str, Any]:
         "packages": [_package(one, rows) for one in packages(report.threads)],
         "cpu_rows": list(rows.values()),
         "findings": report.verdict.findings if report.verdict else (),
-        "bad_results": [one for one in report.results if one.is_bad],
-        "areas": [(AREAS[area], found) for area, found in _by_area(report.results)],
-        "counts": _counts(report.results),
+        "bad_results": [one for one in report.diagnosis.results if one.is_bad],
+        "areas": [(AREAS[area], found) for area, found in _by_area(report.diagnosis.results)],
+        "counts": _counts(report.diagnosis.results),
         "space": drawn,
         "legend": _legend(drawn),
         "memory": memory,
@@ -271,11 +272,6 @@ def _features(report: Report) -> list[str]:
     if report.state is None or not report.state.info.has_module:
         return []
     return report.tables.fields.feature_names(report.state.info.tdx_features0)
-
-
-def sentence(text: str) -> str:
-    """A text with a capital at its beginning and a full stop at its end."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def metadata(values: Sequence[FieldValue]) -> str:

@@ -1,37 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a report comes to, in one sentence."""
 
-from collections.abc import Iterable, Sequence
-
-from tdxhost.doctor.engine import Outcome, Purpose, Result
+from tdxhost.doctor.diagnosis import Diagnosis
+from tdxhost.doctor.engine import Outcome
 from tdxhost.errors import ExitCode
 from tdxhost.findings import Verdict
-from tdxhost.records import CpuState, ModuleStatus
+from tdxhost.records import CpuState
 from tdxhost.report.model import Headline
 from tdxhost.state import State
 from tdxhost.words import count
 
-ENABLE = "Bring it up: sudo tdxhost enable"
+ENABLE = "Bring it up with: sudo tdxhost enable"
 
 
-def headline(results: Sequence[Result], state: State | None, verdict: Verdict | None) -> Headline:
+def headline(diagnosis: Diagnosis, state: State | None, verdict: Verdict | None) -> Headline:
     """The cause of a failure before its consequence, and both before what went well."""
-    if worst := _first(results, Outcome.FAIL):
-        return Headline(Outcome.FAIL, worst.cause, worst.fix)
+    if cause := diagnosis.cause:
+        return Headline(Outcome.FAIL, diagnosis.headline, cause.fix)
     if verdict and verdict.exit_code is not ExitCode.OK:
         found = verdict.findings[0]
         return Headline(Outcome.FAIL, found.message, " ".join((found.hint, *found.left)).strip())
-    if state and state.module.module_status is ModuleStatus.INITIALIZED:
+    if state and diagnosis.initialized:
         return Headline(Outcome.PASS, initialized(state))
-    if doubt := _first(results, Outcome.WARN):
-        return Headline(Outcome.WARN, doubt.cause, doubt.fix)
-    return _nothing_in_the_way(results, state)
-
-
-def _first(results: Iterable[Result], outcome: Outcome) -> Result | None:
-    """The first check that bring-up needs and that came to this."""
-    needed = (one for one in results if one.check.purpose is Purpose.BRING_UP)
-    return next((one for one in needed if one.outcome is outcome), None)
+    return _not_up_yet(diagnosis, state)
 
 
 def initialized(state: State) -> str:
@@ -42,10 +33,12 @@ def initialized(state: State) -> str:
     return f"TDX is initialized: {where}"
 
 
-def _nothing_in_the_way(results: Sequence[Result], state: State | None) -> Headline:
-    blind = sum(one.outcome is Outcome.NOT_CHECKED for one in results)
-    if blind or not results:
-        left = f"{count(blind, 'check')} could not be made" if blind else "nothing was checked"
-        return Headline(Outcome.NOT_CHECKED, f"Nothing found in the way of TDX, but {left}")
-    hint = ENABLE if state else ""
-    return Headline(Outcome.PASS, "Nothing is in the way of TDX; it is not initialized yet", hint)
+def _not_up_yet(diagnosis: Diagnosis, state: State | None) -> Headline:
+    """Nothing has failed, and TDX is not up; what may be in the way is told."""
+    doubts = diagnosis.of(Outcome.WARN)
+    if doubts:
+        hint = f"{count(len(doubts), 'warning')}, the first: {doubts[0].cause}"
+        return Headline(Outcome.WARN, diagnosis.headline, hint)
+    if unmade := diagnosis.of(Outcome.NOT_CHECKED):
+        return Headline(Outcome.NOT_CHECKED, diagnosis.headline, unmade[0].fix)
+    return Headline(Outcome.PASS, diagnosis.headline, ENABLE if state else "")

@@ -11,6 +11,8 @@ from tdxhost.errors import DriverMissing, NotRead, Why
 from tdxhost.host import Host
 from tdxhost.records import CpuResult, Memory, Range, RangeKind
 from tdxhost.sieve import sieve, sieve_log
+from tests.unit.doctor.host import FILES as HEALTHY
+from tests.unit.doctor.host import FLAGS, MSRS
 from tests.unit.samples import GIB, MIB, FakeDriver, cpu
 
 RELEASE = "6.12.57+deb13-amd64"
@@ -25,9 +27,9 @@ microcode\t: {microcode}
 physical id\t: {package}
 core id\t\t: {core}
 address sizes\t: 52 bits physical, 57 bits virtual
-flags\t\t: fpu vmx smx tme movdir64b
+flags\t\t: {flags}
 """
-FILES = {
+FILES = HEALTHY | {
     "/proc/cmdline": "BOOT_IMAGE=/vmlinuz root=UUID=1111-2222 nohibernate kvm_intel.tdx=1\n",
     "/proc/sys/kernel/osrelease": f"{RELEASE}\n",
     f"/boot/config-{RELEASE}": "CONFIG_KVM_INTEL=m\n# CONFIG_INTEL_TDX_HOST is not set\n",
@@ -39,7 +41,6 @@ FILES = {
     "/sys/class/dmi/id/product_serial": "SERIAL-4711\n",
     "/sys/class/dmi/id/product_uuid": "01234567-89ab-cdef-0123-456789abcdef\n",
     "/proc/sys/kernel/hostname": "secret-name\n",
-    "/proc/self/status": "CapEff:\t000001ffffffffff\n",
     "/sys/module/kvm_intel/parameters/tdx": "N\n",
     "/sys/module/kvm_intel/parameters/ept": "Y\n",
 }
@@ -57,8 +58,6 @@ LOG = (
     "[    0.900000] eth0: 52:54:00:12:34:56 up",
     "[    1.000000] virt/tdx: BIOS enabled: private KeyID range [32, 64)",
 )
-#: MSRs of a healthy CPU that the reference has a wish for.
-MSRS = {0x3A: 0x5, 0x87: 32 << 32 | 31, 0xA0: 0, 0xCE: 0, 0x1401: 0xC00}
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,9 @@ def topology(
         files[f"{folder}/thread_siblings_list"] = f"{siblings}\n"
         version = (microcode or {}).get(number, "0x2b000603")
         blocks.append(
-            CPUINFO.format(cpu=number, package=package, core=core % cores, microcode=version)
+            CPUINFO.format(
+                cpu=number, package=package, core=core % cores, microcode=version, flags=FLAGS
+            )
         )
     return files | {"/proc/cpuinfo": "\n".join(blocks)}
 
