@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from tdxhost import __version__
-from tdxhost.cli import cpu_enable, decode, doctor, enable, info, memory, report, status
+from tdxhost.cli import compare, cpu_enable, decode, doctor, enable, info, memory, report, status
 from tdxhost.cli.context import Context
 
 COMMANDS: tuple[ModuleType, ...] = (
@@ -20,6 +20,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     memory,
     decode,
     report,
+    compare,
 )
 
 DESCRIPTION = "Brings up Intel TDX on this host, step by step, and shows what happened."

@@ -27,7 +27,7 @@ from tdxhost.recording import (
 )
 from tdxhost.report.about import About
 from tdxhost.report.grid import Thread, packages, read_threads
-from tdxhost.report.model import Kernel, LogLine, Report, Tables, Unread
+from tdxhost.report.model import Kernel, LogFinding, Report, Tables, Unread
 from tdxhost.report.verdict import headline
 from tdxhost.state import State
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 #: Modules whose parameters bear on TDX.
 MODULES = ("kvm", "kvm_intel", "tdxhost")
 
-Decode = Callable[[Sequence[str]], Sequence[LogLine]]
+Decode = Callable[[Sequence[str]], Sequence[LogFinding]]
 
 
 @dataclass
@@ -137,7 +137,8 @@ def _kernel(facts: Facts, decode: Decode, reader: Reader) -> Kernel:
         options=reader.get("kernel configuration", lambda: facts.options) or {},
         parameters=reader.get("kernel command line", lambda: facts.words) or (),
         modules=dict(_module_parameters(facts.host)),
-        log=tuple(decode(log)),
+        log=tuple(log),
+        findings=tuple(decode(log)),
     )
 
 
@@ -154,6 +155,6 @@ def _module_parameters(host: Host) -> Iterator[tuple[str, str]]:
                 yield f"{module}.{name}", value
 
 
-def undecoded(lines: Sequence[str]) -> tuple[LogLine, ...]:
-    """The lines as they are."""
-    return tuple(map(LogLine, lines))
+def undecoded(_lines: Sequence[str]) -> tuple[LogFinding, ...]:
+    """Finds nothing."""
+    return ()

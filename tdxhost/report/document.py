@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The document of a report: what status, info, memory and doctor say, and what they read."""
 
+from dataclasses import asdict
+
 from tdxhost.doctor.document import doctor_document
 from tdxhost.doctor.facts import MsrReading, Region
 from tdxhost.documents import (
@@ -14,7 +16,7 @@ from tdxhost.findings import combine
 from tdxhost.msrs import MsrTable, WrongBits
 from tdxhost.report.about import DMI_FILES, About
 from tdxhost.report.grid import Thread
-from tdxhost.report.model import Kernel, LogLine, Report
+from tdxhost.report.model import Kernel, Report
 from tdxhost.words import register
 
 
@@ -131,9 +133,6 @@ def _kernel(kernel: Kernel) -> Document:
         "options": dict(kernel.options),
         "parameters": list(kernel.parameters),
         "module_parameters": dict(kernel.modules),
-        "log": [_line(line) for line in kernel.log],
+        "log": list(kernel.log),
+        "log_findings": [asdict(found) for found in kernel.findings],
     }
-
-
-def _line(line: LogLine) -> Document:
-    return {"line": line.text, "means": list(line.means)}

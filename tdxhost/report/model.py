@@ -27,11 +27,20 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of the kernel's log, and what it means where that is known."""
+class LogFinding:
+    """What the kernel's log shows: a failure, something harmless, or only worth knowing.
 
-    text: str
-    means: tuple[str, ...] = ()
+    says are the facts, lines those that it was read from.
+    """
+
+    cause: str
+    kind: str
+    title: str
+    means: str = ""
+    says: tuple[str, ...] = ()
+    likely: tuple[str, ...] = ()
+    todo: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,8 @@ class Kernel:
     options: Mapping[str, str]
     parameters: tuple[str, ...]
     modules: Mapping[str, str]
-    log: tuple[LogLine, ...]
+    log: tuple[str, ...]
+    findings: tuple[LogFinding, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from tdxhost.doctor.facts import MsrReading
 from tdxhost.documents import build_date
 from tdxhost.leaves import leaf_name
 from tdxhost.msrs import BitField, WrongBits
-from tdxhost.records import Code, CpuResult, CpuState, FieldValue, RangeKind, StepResult
+from tdxhost.records import Code, CpuResult, CpuState, RangeKind, StepResult
 from tdxhost.report.grid import Core, Package, Thread, packages
 from tdxhost.report.model import Report
 from tdxhost.report.space import NAMES, Drawing, draw, tracks
 from tdxhost.report.timeline import Timeline, timeline
-from tdxhost.report.words import sentence
+from tdxhost.report.words import metadata_text, sentence
 from tdxhost.state import Outcome as Attempt
 from tdxhost.topology import format_cpu_list
 from tdxhost.wording import cpus_named
@@ -46,6 +46,8 @@ LEVELS = {
     Outcome.NOT_CHECKED: ("?", "Not checked"),
     Outcome.SKIPPED: ("↷", "Skipped"),
 }
+#: What the log shows, in the tones of checks.
+TONES = {"failure": Outcome.FAIL, "benign": Outcome.PASS, "context": Outcome.NOT_APPLICABLE}
 AREAS = {
     Area.PROCESSOR: "Processor",
     Area.FIRMWARE: "Firmware",
@@ -156,6 +158,7 @@ def view(report: Report) -> dict[str, Any]:
         "report": report,
         "level": LEVELS[report.headline.level],
         "levels": LEVELS,
+        "tones": TONES,
         "stands": STANDS,
         "Outcome": Outcome,
         "Kind": RangeKind,
@@ -274,20 +277,9 @@ def _features(report: Report) -> list[str]:
     return report.tables.fields.feature_names(report.state.info.tdx_features0)
 
 
-def metadata(values: Sequence[FieldValue]) -> str:
-    """The values of a metadata field, of an array without its unused end."""
-    shown = [value.value for value in values]
-    while len(shown) > 1 and shown[-1] in PADDING:
-        shown.pop()
-    return " ".join(f"{value:#x}" for value in shown)
-
-
-#: What unused elements of an array read as.
-PADDING = (0, (1 << 64) - 1)
-
 FILTERS = {
     "kind": NAMES.__getitem__,
-    "metadata": metadata,
+    "metadata": metadata_text,
     "build_date": build_date,
     "count": count,
     "cpus_named": cpus_named,
