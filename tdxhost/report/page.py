@@ -165,7 +165,7 @@ def view(report: Report) -> dict[str, Any]:
         "packages": [_package(one, rows) for one in packages(report.threads)],
         "cpu_rows": list(rows.values()),
         "findings": report.verdict.findings if report.verdict else (),
-        "bad_results": [one for one in report.diagnosis.results if one.is_bad],
+        "bad_results": list(_bad_results(report)),
         "areas": [(AREAS[area], found) for area, found in _by_area(report.diagnosis.results)],
         "counts": _counts(report.diagnosis.results),
         "space": drawn,
@@ -176,6 +176,14 @@ def view(report: Report) -> dict[str, Any]:
         "msrs": [_msr(report, reading) for reading in report.msrs],
         "features": _features(report),
     }
+
+
+def _bad_results(report: Report) -> Iterator[Result]:
+    """Checks that did not pass, but for those that repeat what the driver found."""
+    told = [found.message for found in report.verdict.findings] if report.verdict else []
+    for result in report.diagnosis.results:
+        if result.is_bad and not any(message in result.cause for message in told):
+            yield result
 
 
 def _cpu_rows(report: Report) -> Iterator[CpuRow]:

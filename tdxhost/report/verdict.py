@@ -2,7 +2,7 @@
 """What a report comes to, in one sentence."""
 
 from tdxhost.doctor.diagnosis import Diagnosis
-from tdxhost.doctor.engine import Outcome
+from tdxhost.doctor.engine import Outcome, Purpose
 from tdxhost.errors import ExitCode
 from tdxhost.findings import Verdict
 from tdxhost.records import CpuState
@@ -34,11 +34,12 @@ def initialized(state: State) -> str:
 
 
 def _not_up_yet(diagnosis: Diagnosis, state: State | None) -> Headline:
-    """Nothing has failed, and TDX is not up; what may be in the way is told."""
-    doubts = diagnosis.of(Outcome.WARN)
+    """Nothing has failed, and TDX is not up; what may be in the way of that is told."""
+    doubts = [one for one in diagnosis.of(Outcome.WARN) if one.check.purpose is Purpose.BRING_UP]
     if doubts:
         hint = f"{count(len(doubts), 'warning')}, the first: {doubts[0].cause}"
         return Headline(Outcome.WARN, diagnosis.headline, hint)
     if unmade := diagnosis.of(Outcome.NOT_CHECKED):
-        return Headline(Outcome.NOT_CHECKED, diagnosis.headline, unmade[0].fix)
+        hint = ENABLE if state else unmade[0].fix
+        return Headline(Outcome.NOT_CHECKED, diagnosis.headline, hint)
     return Headline(Outcome.PASS, diagnosis.headline, ENABLE if state else "")

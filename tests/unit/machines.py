@@ -128,13 +128,14 @@ def fake_host(
     changed: Mapping[tuple[int, int], int] | None = None,
     microcode: Mapping[int, str] | None = None,
     root: bool = True,
-    **files: str,
+    files: Mapping[str, str] | None = None,
 ) -> FakeHost:
     """A host; changed are MSRs of CPUs that are not as on the others."""
     total = packages * cores * threads
     msrs = {(cpu, address): value for cpu in range(total) for address, value in MSRS.items()}
     iomem = IOMEM if root else "00000000-00000000 : System RAM\n"
-    made = FILES | topology(packages, cores, threads, microcode) | {"/proc/iomem": iomem} | files
+    made = FILES | topology(packages, cores, threads, microcode) | {"/proc/iomem": iomem}
+    made |= files or {}
     return FakeHost(made, msrs | dict(changed or {}), root=root)
 
 
