@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages of hosts of every size and state, and what is asked of them in the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+from tdxhost.doctor.diagnosis import Diagnosis
+from tdxhost.findings import Judge
+from tdxhost.report.collect import take, undecoded
+from tdxhost.report.model import LogFinding, Report
+from tdxhost.report.page import page
+from tdxhost.report.verdict import headline
+from tests.unit.machines import fake_host, many_cmrs, many_cpus, no_driver, some_results
+from tests.unit.samples import FakeDriver, context, cpu, failed_cpu
+
+#: Nothing that is longer than a page is wide may push it out.
+LONG = "a" * 300
+
+
+def healthy() -> Report:
+    """Four CPUs, one CMR for each node, all well."""
+    return _taken(fake_host(), FakeDriver())
+
+
+def failing() -> Report:
+    """A CPU failed; checks came to everything that they can; firmware has a long name."""
+    host = fake_host(
+        changed={(3, 0x3A): 0x4, (3, 0xCE): 1 << 27},
+        microcode={3: "0x2b000590"},
+        files={"/sys/class/dmi/id/product_name": LONG, "/proc/cmdline": f"kvm_intel.tdx={LONG}"},
+    )
+    driver = FakeDriver(cpus=(*(cpu(number) for number in range(3)), failed_cpu(3)))
+    return with_everything(_taken(host, driver))
+
+
+def large() -> Report:
+    """448 CPUs of which two failed, 32 CMRs, RAM outside of them."""
+    driver = many_cpus(2, 112, 2, [failed_cpu(17), failed_cpu(241)])
+    return _taken(fake_host(2, 112, 2), replace(driver, memory=many_cmrs(32)))
+
+
+def blind() -> Report:
+    """No driver, no root."""
+    return _taken(fake_host(root=False), None)
+
+
+def _taken(host: object, driver: FakeDriver | None) -> Report:
+    opened = no_driver if driver is None else context(driver).open_driver
+    return take(host, opened, Judge(), undecoded)[0]  # type: ignore[arg-type]
+
+
+def with_everything(report: Report) -> Report:
+    """A report with a check of each outcome, and with all kinds of lines of a log."""
+    diagnosis = Diagnosis(some_results(), initialized=False)
+    shown = [
+        LogFinding(
+            f"cause-{kind}", kind, f"What is {kind}", LONG, (LONG,), ("This",), ("Do",), (LONG,)
+        )
+        for kind in ("failure", "benign", "context")
+    ]
+    return replace(
+        report,
+        diagnosis=diagnosis,
+        headline=headline(diagnosis, report.state, report.verdict),
+        kernel=replace(report.kernel, findings=tuple(shown), log=(*report.kernel.log, LONG)),
+    )
+
+
+HOSTS: dict[str, Callable[[], Report]] = {
+    "healthy": healthy,
+    "failing": failing,
+    "large": large,
+    "blind": blind,
+}
+
+
+@cache
+def html(name: str) -> str:
+    """The page of a host."""
+    return page(HOSTS[name]())
