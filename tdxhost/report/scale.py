@@ -61,6 +61,10 @@ class Scale:
         """What was cut short."""
         return tuple(piece for piece in self.pieces if piece.cut)
 
+    def end(self, value: int) -> float:
+        """Where what ends before a value ends: on this side of a gap that begins there."""
+        return self.place(value - 1) if value else 0.0
+
     def place(self, value: int) -> float:
         """Where a value is; one outside is at the nearer end."""
         starts = [piece.first for piece in self.pieces]

@@ -18,6 +18,8 @@ TOP = 6.0
 #: Room that the label of an address takes, and that below the tracks.
 TICK_WIDTH = 78.0
 AXIS_HEIGHT = 34.0
+#: On which side of an address its label begins or ends (SVG, text-anchor).
+START, END = "start", "end"
 
 PAMT_PAGES = {RangeKind.PAMT_4K: "4K", RangeKind.PAMT_2M: "2M", RangeKind.PAMT_1G: "1G"}
 #: Memory that is no RAM of the kernel's, as /proc/iomem has it.
@@ -174,14 +176,22 @@ def _bars(track: Track, scale: Scale) -> Iterator[Bar]:
 
 
 def _ticks(scale: Scale, extents: Sequence[Extent]) -> Iterator[Tick]:
-    """Both ends of the drawing; as many bounds between them as have room, outer ones first."""
-    outer = sorted({bound for extent in merged(extents) for bound in extent})
-    inner = sorted({bound for extent in extents for bound in extent} - set(outer))
-    last = outer[-1]
-    taken = [scale.width - TICK_WIDTH]
-    for bound in (*outer[:-1], *inner):
-        x = scale.place(bound)
-        if x <= taken[0] and all(abs(x - other) >= TICK_WIDTH for other in taken):
-            taken.append(x)
-            yield Tick(round(x, 2), f"{bound:#x}", size(bound), "start")
-    yield Tick(scale.width, f"{last:#x}", size(last), "end")
+    """Bounds of what is drawn in one piece, then as many inside as have room."""
+    pieces = [piece for piece in scale.pieces if not piece.cut]
+    outer = [(piece.first, piece.end) for piece in pieces]
+    bounds = [
+        *((first, START) for first, _ in outer[:1]),
+        *((end, END) for _, end in reversed(outer)),
+        *((first, START) for first, _ in outer[1:]),
+        *((bound, START) for extent in merged(extents) for bound in extent),
+        *((bound, START) for extent in sorted(extents) for bound in extent),
+    ]
+    taken: list[tuple[float, float]] = []
+    for bound, anchor in bounds:
+        x = scale.end(bound) if anchor == END else scale.place(bound)
+        left = x - TICK_WIDTH if anchor == END else x
+        right = left + TICK_WIDTH
+        if left < 0 or right > scale.width or any(a < right and left < b for a, b in taken):
+            continue
+        taken.append((left, right))
+        yield Tick(round(x, 2), f"{bound:#x}", size(bound), anchor)
