@@ -13,7 +13,7 @@ from tdxhost.cli.tables import Block, show
 from tdxhost.documents import SCHEMA, Document
 from tdxhost.errors import ExitCode
 from tdxhost.recording import Recording
-from tdxhost.report.collect import replay, take, undecoded
+from tdxhost.report.collect import replay, take
 from tdxhost.report.compare import Comparison, Difference, Group, compare
 from tdxhost.report.document import about_document
 from tdxhost.report.model import Report
@@ -63,11 +63,11 @@ def run(context: Context) -> ExitCode:
 
 
 def _recorded(context: Context, path: Path) -> Report:
-    return replay(Recording.load(path), context.judge, undecoded)
+    return replay(Recording.load(path), context.judge)
 
 
 def _live(context: Context) -> Report:
-    report, _ = take(context.host, context.open_driver, context.judge, undecoded)
+    report, _ = take(context.host, context.open_driver, context.judge)
     return report
 
 

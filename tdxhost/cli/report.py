@@ -12,7 +12,7 @@ from tdxhost.doctor.engine import Outcome
 from tdxhost.errors import ExitCode, Usage
 from tdxhost.recording import Recording
 from tdxhost.report.bundle import bundle
-from tdxhost.report.collect import replay, take, undecoded
+from tdxhost.report.collect import replay, take
 from tdxhost.report.document import report_document
 from tdxhost.report.model import Report
 from tdxhost.report.output import check_target, replace_file, unwinding
@@ -81,8 +81,8 @@ def _output(context: Context) -> str:
 def reports(context: Context) -> tuple[Report, Recording]:
     """The report of this host, or of the one that --from has, with its recording."""
     if recording := context.recording:
-        return replay(recording, context.judge, undecoded), recording
-    return take(context.host, context.open_driver, context.judge, undecoded)
+        return replay(recording, context.judge), recording
+    return take(context.host, context.open_driver, context.judge)
 
 
 def _text(context: Context, report: Report) -> str:

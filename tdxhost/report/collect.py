@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reads everything that a report holds; what can't be read is no reason to stop."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from tdxhost.fields import FieldTable
 from tdxhost.findings import Finding, Judge
 from tdxhost.host import Host
 from tdxhost.kernel import public_state
+from tdxhost.klog.diagnoser import Diagnoser
 from tdxhost.recording import (
     Opener,
     Recorder,
@@ -27,7 +28,7 @@ from tdxhost.recording import (
 )
 from tdxhost.report.about import About
 from tdxhost.report.grid import Thread, packages, read_threads
-from tdxhost.report.model import Kernel, LogFinding, Report, Tables, Unread
+from tdxhost.report.model import Kernel, Report, Tables, Unread
 from tdxhost.report.verdict import headline
 from tdxhost.state import State
 
@@ -35,8 +36,6 @@ T = TypeVar("T")
 
 #: Modules whose parameters bear on TDX.
 MODULES = ("kvm", "kvm_intel", "tdxhost")
-
-Decode = Callable[[Sequence[str]], Sequence[LogFinding]]
 
 
 @dataclass
@@ -54,7 +53,7 @@ class Reader:
             return None
 
 
-def take(host: Host, open_driver: Opener, judge: Judge, decode: Decode) -> tuple[Report, Recording]:
+def take(host: Host, open_driver: Opener, judge: Judge) -> tuple[Report, Recording]:
     """Reads a host and its driver as they are now, and keeps all that was read."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     recording = Recording(now, __version__)
@@ -63,16 +62,16 @@ def take(host: Host, open_driver: Opener, judge: Judge, decode: Decode) -> tuple
         partial(recording_driver, open_driver, recording),
         judge=judge,
     )
-    return collect(facts, decode, taken_at=now, tdxhost=__version__), recording
+    return collect(facts, taken_at=now, tdxhost=__version__), recording
 
 
-def replay(recording: Recording, judge: Judge, decode: Decode) -> Report:
+def replay(recording: Recording, judge: Judge) -> Report:
     """The report of the host that a recording was made of, as it was then."""
     facts = Facts(recorded_host(recording), partial(recorded_driver, recording), judge=judge)
-    return collect(facts, decode, taken_at=recording.taken_at, tdxhost=recording.tdxhost)
+    return collect(facts, taken_at=recording.taken_at, tdxhost=recording.tdxhost)
 
 
-def collect(facts: Facts, decode: Decode, *, taken_at: str, tdxhost: str) -> Report:
+def collect(facts: Facts, *, taken_at: str, tdxhost: str) -> Report:
     """Reads a host and its driver, live or recorded; taken_at is UTC, in ISO 8601."""
     reader = Reader()
     tables = Tables(FieldTable.load(), facts.table, facts.judge)
@@ -94,7 +93,7 @@ def collect(facts: Facts, decode: Decode, *, taken_at: str, tdxhost: str) -> Rep
         msrs=tuple(_msrs(facts, reader)),
         regions=reader.get("memory map", lambda: facts.regions) or (),
         logged_cmrs=reader.get("CMRs in the kernel's log", lambda: facts.logged_cmrs) or (),
-        kernel=_kernel(facts, decode, reader),
+        kernel=_kernel(facts, reader),
         unread=tuple(dict.fromkeys(reader.unread)),
         tables=tables,
     )
@@ -131,14 +130,14 @@ def _msrs(facts: Facts, reader: Reader) -> Iterator[MsrReading]:
                 return
 
 
-def _kernel(facts: Facts, decode: Decode, reader: Reader) -> Kernel:
+def _kernel(facts: Facts, reader: Reader) -> Kernel:
     log = reader.get("kernel log", lambda: facts.log) or ()
     return Kernel(
         options=reader.get("kernel configuration", lambda: facts.options) or {},
         parameters=reader.get("kernel command line", lambda: facts.words) or (),
         modules=dict(_module_parameters(facts.host)),
         log=tuple(log),
-        findings=tuple(decode(log)),
+        findings=Diagnoser().diagnose(log).findings if log else (),
     )
 
 
@@ -153,8 +152,3 @@ def _module_parameters(host: Host) -> Iterator[tuple[str, str]]:
             # Some can only be written.
             if value := host.text_or(f"{folder}/{name}"):
                 yield f"{module}.{name}", value
-
-
-def undecoded(_lines: Sequence[str]) -> tuple[LogFinding, ...]:
-    """Finds nothing."""
-    return ()

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The document of a report: what status, info, memory and doctor say, and what they read."""
 
-from dataclasses import asdict
-
 from tdxhost.doctor.document import doctor_document
 from tdxhost.doctor.facts import MsrReading, Region
 from tdxhost.documents import (
@@ -13,6 +11,7 @@ from tdxhost.documents import (
     state_document,
 )
 from tdxhost.findings import combine
+from tdxhost.klog.diagnosis import Finding
 from tdxhost.msrs import MsrTable, WrongBits
 from tdxhost.report.about import DMI_FILES, About
 from tdxhost.report.grid import Thread
@@ -134,5 +133,19 @@ def _kernel(kernel: Kernel) -> Document:
         "parameters": list(kernel.parameters),
         "module_parameters": dict(kernel.modules),
         "log": list(kernel.log),
-        "log_findings": [asdict(found) for found in kernel.findings],
+        "log_findings": [_log_finding(found) for found in kernel.findings],
+    }
+
+
+def _log_finding(found: Finding) -> Document:
+    """As decode has it; lines are numbered as in log, from 1 on."""
+    return {
+        "cause": found.cause,
+        "kind": str(found.kind),
+        "title": found.title,
+        "says": list(found.says),
+        "means": found.means or None,
+        "likely": list(found.likely),
+        "todo": list(found.todo),
+        "lines": [{"number": line.number, "text": line.text} for line in found.lines],
     }

@@ -11,6 +11,7 @@ from tdxhost.doctor.facts import MsrReading, Region
 from tdxhost.doctor.identity import Identity
 from tdxhost.fields import FieldTable
 from tdxhost.findings import Judge, Verdict
+from tdxhost.klog.diagnosis import Finding
 from tdxhost.msrs import MsrTable
 from tdxhost.report.about import About
 from tdxhost.report.grid import Thread
@@ -27,23 +28,6 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class LogFinding:
-    """What the kernel's log shows: a failure, something harmless, or only worth knowing.
-
-    says are the facts, lines those that it was read from.
-    """
-
-    cause: str
-    kind: str
-    title: str
-    means: str = ""
-    says: tuple[str, ...] = ()
-    likely: tuple[str, ...] = ()
-    todo: tuple[str, ...] = ()
-    lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Unread:
     """Something that could not be looked at, why, and what to do about it."""
 
@@ -56,14 +40,14 @@ class Unread:
 class Kernel:
     """The kernel as it was built and started, as far as it bears on TDX.
 
-    modules has the parameters of modules, as kvm_intel.tdx.
+    modules has the parameters of modules, as kvm_intel.tdx, findings what the log shows.
     """
 
     options: Mapping[str, str]
     parameters: tuple[str, ...]
     modules: Mapping[str, str]
     log: tuple[str, ...]
-    findings: tuple[LogFinding, ...]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from tdxhost.doctor.engine import Area, Outcome, Result
 from tdxhost.doctor.facts import MsrReading
 from tdxhost.documents import build_date
+from tdxhost.klog.diagnosis import Kind
 from tdxhost.leaves import leaf_name
 from tdxhost.msrs import BitField, WrongBits
 from tdxhost.records import Code, CpuResult, CpuState, RangeKind, StepResult
@@ -47,7 +48,11 @@ LEVELS = {
     Outcome.SKIPPED: ("↷", "Skipped"),
 }
 #: What the log shows, in the tones of checks.
-TONES = {"failure": Outcome.FAIL, "benign": Outcome.PASS, "context": Outcome.NOT_APPLICABLE}
+TONES = {
+    Kind.FAILURE: Outcome.FAIL,
+    Kind.BENIGN: Outcome.PASS,
+    Kind.CONTEXT: Outcome.NOT_APPLICABLE,
+}
 AREAS = {
     Area.PROCESSOR: "Processor",
     Area.FIRMWARE: "Firmware",

@@ -9,8 +9,10 @@ from functools import cache
 
 from tdxhost.doctor.diagnosis import Diagnosis
 from tdxhost.findings import Judge
-from tdxhost.report.collect import take, undecoded
-from tdxhost.report.model import LogFinding, Report
+from tdxhost.klog.diagnosis import Finding, Kind
+from tdxhost.klog.lines import Line
+from tdxhost.report.collect import take
+from tdxhost.report.model import Report
 from tdxhost.report.page import page
 from tdxhost.report.verdict import headline
 from tests.unit.machines import fake_host, many_cmrs, many_cpus, no_driver, some_results
@@ -49,17 +51,24 @@ def blind() -> Report:
 
 def _taken(host: object, driver: FakeDriver | None) -> Report:
     opened = no_driver if driver is None else context(driver).open_driver
-    return take(host, opened, Judge(), undecoded)[0]  # type: ignore[arg-type]
+    return take(host, opened, Judge())[0]  # type: ignore[arg-type]
 
 
 def with_everything(report: Report) -> Report:
     """A report with a check of each outcome, and with all kinds of lines of a log."""
     diagnosis = Diagnosis(some_results(), initialized=False)
     shown = [
-        LogFinding(
-            f"cause-{kind}", kind, f"What is {kind}", LONG, (LONG,), ("This",), ("Do",), (LONG,)
+        Finding(
+            cause=f"cause-{kind}",
+            kind=kind,
+            title=f"what is {kind}",
+            means=LONG,
+            says=(LONG,),
+            likely=("This",),
+            todo=("Do",),
+            lines=(Line(1, LONG),),
         )
-        for kind in ("failure", "benign", "context")
+        for kind in Kind
     ]
     return replace(
         report,

@@ -24,7 +24,7 @@ from tdxhost.findings import Judge
 from tdxhost.recording import Recording, recorded_host
 from tdxhost.records import Code, ModuleStatus, Step
 from tdxhost.report.bundle import bundle
-from tdxhost.report.collect import replay, take, undecoded
+from tdxhost.report.collect import replay, take
 from tdxhost.report.document import report_document
 from tdxhost.report.model import Report
 from tdxhost.report.output import replace_file
@@ -55,7 +55,7 @@ UNTRIED = FakeDriver(
 def taken(host: FakeHost, driver: FakeDriver | None) -> tuple[Report, Recording]:
     """A report of a host, live."""
     opened = no_driver if driver is None else context(driver).open_driver
-    return take(host, opened, Judge(), undecoded)  # type: ignore[arg-type]
+    return take(host, opened, Judge())  # type: ignore[arg-type]
 
 
 def asked(
@@ -144,6 +144,18 @@ def test_the_document_has_what_is_wrong_with_an_msr_by_cpu() -> None:
     ]
 
 
+def test_what_the_kernels_log_shows_is_decoded() -> None:
+    line = "[    2.000000] virt/tdx: SEAMCALL (0x0000000000000023) failed: 0xc00009200000010a"
+    host = replace(fake_host(), lines=(line, "[    3.000000] eth0: link is up"))
+    made, _ = taken(host, None)
+    kernel = report_document(made)["kernel"]
+    assert kernel["log"] == [line]
+    (found,) = [one for one in kernel["log_findings"] if one["kind"] == "failure"]
+    assert "0x10a" in json.dumps(found)
+    assert line.partition("] ")[2] in found["lines"][0]["text"]
+    assert found["title"][1:] in page(made)
+
+
 def test_an_msr_that_the_processor_lacks_is_told_from_one_that_was_not_read() -> None:
     lacking = fake_host()
     msrs = {key: value for key, value in lacking.msrs.items() if key != (2, 0x1402)}
@@ -173,7 +185,7 @@ def test_a_bundle_gives_the_same_document_anywhere(
 ) -> None:
     made, recording = taken(fake_host(), driver)
     (tmp_path / "b.tar.gz").write_bytes(bundle(made, recording))
-    again = replay(Recording.load(tmp_path / "b.tar.gz"), Judge(), undecoded)
+    again = replay(Recording.load(tmp_path / "b.tar.gz"), Judge())
     assert report_document(again) == report_document(made)
     assert page(again) == page(made)
 
@@ -183,7 +195,7 @@ def test_a_bundle_of_a_bundle_is_the_same_byte_by_byte(tmp_path: Path) -> None:
     content = bundle(made, recording)
     (tmp_path / "b.tar.gz").write_bytes(content)
     recording = Recording.load(tmp_path / "b.tar.gz")
-    assert bundle(replay(recording, Judge(), undecoded), recording) == content
+    assert bundle(replay(recording, Judge()), recording) == content
 
 
 def test_a_bundle_says_nothing_of_who_made_it() -> None:
