@@ -115,4 +115,5 @@ def _lines(one: Difference) -> Iterator[str]:
     yield f"    A: {one.a}"
     yield f"    B: {one.b}"
     for bits in one.bits:
-        yield f"    {bits.label}, {bits.name}: A {bits.a:#x}, B {bits.b:#x}"
+        name = "" if bits.name == bits.label else f", {bits.name}"
+        yield f"    {bits.label}{name}: A {bits.a:#x}, B {bits.b:#x}"

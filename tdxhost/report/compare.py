@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
-from tdxhost.doctor.engine import Result
+from tdxhost.doctor.engine import Outcome, Result
 from tdxhost.doctor.facts import MsrReading
 from tdxhost.leaves import leaf_name
 from tdxhost.msrs import BitField, Msr
@@ -15,7 +15,7 @@ from tdxhost.records import CpuResult, CpuState, RangeKind
 from tdxhost.report.about import DMI_FILES
 from tdxhost.report.model import Report
 from tdxhost.report.words import metadata_text
-from tdxhost.state import Outcome
+from tdxhost.state import Outcome as Attempt
 from tdxhost.words import register, size, span
 
 T = TypeVar("T")
@@ -24,6 +24,8 @@ T = TypeVar("T")
 PASSING = frozenset({0x9A})
 NOTHING = "none"
 FAULT = "RDMSR faults"
+#: Checks that were made on both sides differ; others follow from what is told elsewhere.
+MADE = frozenset({Outcome.PASS, Outcome.WARN, Outcome.FAIL, Outcome.NOT_APPLICABLE})
 THERE, NOT_THERE = "there", "not there"
 
 
@@ -110,7 +112,7 @@ def _verdicts(pair: Pair) -> Iterator[Difference]:
     told = pair.each(_checks)
     for id_ in (id_ for id_ in told[0] if id_ in told[1]):
         a, b = told[0][id_], told[1][id_]
-        if _came_to(a) != _came_to(b):
+        if {a.outcome, b.outcome} <= MADE and _came_to(a) != _came_to(b):
             yield Difference(Group.VERDICT, f"check {id_}", _check(a), _check(b))
 
 
@@ -184,8 +186,8 @@ def _msr_values(reading: MsrReading) -> dict[int, str]:
 
 
 def _with_bits(found: Difference, msr: Msr) -> Difference:
-    """Adds the fields that differ, of an MSR that both could read."""
-    if FAULT in (found.a, found.b):
+    """Adds the fields that differ, of an MSR that has some and that both could read."""
+    if not msr.fields or FAULT in (found.a, found.b):
         return found
     a, b = int(found.a, 16), int(found.b, 16)
     fields = {field for field, _ in (*msr.describe(a), *msr.describe(b))}
@@ -322,10 +324,10 @@ def _cpu_results(report: Report) -> dict[int, str]:
 def _result(report: Report, cpu: CpuResult) -> str:
     if cpu.state is not CpuState.FAILED:
         return cpu.state.label
-    judge, outcome = report.tables.judge, Outcome.of(cpu)
-    if outcome.seam_status:
-        return f"failed: {leaf_name(outcome.leaf)} {judge.decode(outcome).label}"
-    return f"failed: {judge.explain(outcome, cpu=f'CPU {cpu.cpu}').message}"
+    judge, attempt = report.tables.judge, Attempt.of(cpu)
+    if attempt.seam_status:
+        return f"failed: {leaf_name(attempt.leaf)} {judge.decode(attempt).label}"
+    return f"failed: {judge.explain(attempt, cpu=f'CPU {cpu.cpu}').message}"
 
 
 LOOKS = (_verdicts, _processors, _firmware, _memory, _kernel, _module, _results)

@@ -132,9 +132,13 @@ class Browser:
         """The page as it is printed."""
         return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
 
-    def picture(self, *, whole: bool = True) -> bytes:
-        """The page as PNG, all of it or as much as the window shows."""
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+    def picture(self, height: int | None = None) -> bytes:
+        """The page as PNG, all of it or its upper part."""
+        width, whole = self.ask("[innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": height or whole, "scale": 1}
+        answer = self.call(
+            "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip
+        )
         return base64.b64decode(answer["data"])
 
     def named(self, method: str) -> list[Message]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,14 @@ def test_a_cpu_that_failed_differs_by_more_than_colour(chromium: Browser) -> Non
         ("2✓", "solid"),
         ("3✗", "double"),
     ]
+
+
+def test_a_picture_of_it_is_as_wide_as_the_window(chromium: Browser) -> None:
+    show(chromium, "healthy", 400)
+    picture = chromium.picture(height=300)
+    # The IHDR chunk of a PNG: width and height.
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", picture[16:24]) == (400, 300)
 
 
 @EVERY_HOST

@@ -158,6 +158,16 @@ def test_checks_that_came_to_something_else_are_named() -> None:
     assert found["check firmware.tme"].b.startswith("fail: ")
 
 
+def test_a_check_that_one_side_could_not_make_is_no_difference() -> None:
+    found = differences(fake_host(), None, Group.VERDICT)
+    assert "check module.version" not in [one.what for one in found]
+
+
+def test_an_msr_without_named_bits_is_told_by_its_value() -> None:
+    (found,) = differences(fake_host(changed={(2, 0x3B): 0x1F4000}))
+    assert (found.b, found.cpus, found.bits) == ("0x00000000001f4000", (2,), ())
+
+
 def test_more_cpus_are_one_difference_and_not_one_for_each() -> None:
     found = differences(fake_host(2, 4, 1), UP, Group.PROCESSOR)
     assert [(one.what, one.a, one.b) for one in found] == [
