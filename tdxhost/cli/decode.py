@@ -19,7 +19,7 @@ from tdxhost.klog.diagnoser import Diagnoser
 
 if TYPE_CHECKING:
     from tdxhost.cli.context import Context
-    from tdxhost.cli.documents import Document
+    from tdxhost.documents import Document
     from tdxhost.host import Host
 
 NAME = "decode"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The documents of tdxhost decode.
 
-As in cli/documents.py: stable and versioned; registers are strings of 16 hex digits, null is
+As in documents.py: stable and versioned; registers are strings of 16 hex digits, null is
 what is not known. Texts are for people and may change; ids (cause, kind, names) stay.
 """
 
