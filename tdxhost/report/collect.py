@@ -49,8 +49,13 @@ class Reader:
         try:
             return ask()
         except TdxHostError as error:
-            self.unread.append(Unread(what, error.message, error.hint))
+            self.note(what, error)
             return None
+
+    def note(self, what: str, error: TdxHostError) -> None:
+        """Keeps why something could not be had."""
+        reason = error.reason if isinstance(error, NotRead) else error.message
+        self.unread.append(Unread(what, reason, error.hint))
 
 
 def take(host: Host, open_driver: Opener, judge: Judge) -> tuple[Report, Recording]:
@@ -125,7 +130,7 @@ def _msrs(facts: Facts, reader: Reader) -> Iterator[MsrReading]:
         try:
             yield facts.msr(address)
         except TdxHostError as error:
-            reader.unread.append(Unread("MSRs", error.message, error.hint))
+            reader.note("MSRs", error)
             if not (isinstance(error, NotRead) and error.why is Why.NOT_RECORDED):
                 return
 

@@ -47,6 +47,15 @@ LEVELS = {
     Outcome.NOT_CHECKED: ("?", "Not checked"),
     Outcome.SKIPPED: ("↷", "Skipped"),
 }
+#: How many came to what.
+COUNTED = {
+    Outcome.PASS: "passed",
+    Outcome.WARN: "warned",
+    Outcome.FAIL: "failed",
+    Outcome.NOT_APPLICABLE: "not applicable",
+    Outcome.NOT_CHECKED: "could not be made",
+    Outcome.SKIPPED: "skipped",
+}
 #: What the log shows, in the tones of checks.
 TONES = {
     Kind.FAILURE: Outcome.FAIL,
@@ -163,6 +172,7 @@ def view(report: Report) -> dict[str, Any]:
         "report": report,
         "level": LEVELS[report.headline.level],
         "levels": LEVELS,
+        "counted": COUNTED,
         "tones": TONES,
         "stands": STANDS,
         "Outcome": Outcome,

@@ -10,8 +10,10 @@ PADDING = (0, (1 << 64) - 1)
 
 
 def sentence(text: str) -> str:
-    """A text with a capital at its beginning and a full stop at its end."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    """A text with a full stop at its end, and a capital where it begins with a plain word."""
+    first = text.partition(" ")[0]
+    begin = text[:1].upper() if first.rstrip(",:").isalpha() else text[:1]
+    return begin + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def metadata_text(values: Sequence[FieldValue]) -> str:

@@ -29,6 +29,7 @@ from tdxhost.report.document import report_document
 from tdxhost.report.model import Report
 from tdxhost.report.output import replace_file
 from tdxhost.report.page import page
+from tdxhost.report.words import sentence
 from tests.unit.machines import FakeHost, fake_host, many_cpus, no_driver
 from tests.unit.samples import STATUS, FakeDriver, context, cpu, failed_cpu, untried_cpu
 
@@ -361,6 +362,19 @@ def test_a_signal_leaves_the_old_file_and_nothing_else(folder: Path, number: int
     assert process.returncode == -number
     assert (folder / "x").read_text() == "old"
     assert names(folder) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("memory encryption is off", "Memory encryption is off."),
+        ("kvm_intel is not loaded", "kvm_intel is not loaded."),
+        ("0x10a differs", "0x10a differs."),
+        ("step config: too late.", "Step config: too late."),
+    ],
+)
+def test_a_sentence_keeps_names_as_they_are(text: str, says: str) -> None:
+    assert sentence(text) == says
 
 
 def test_a_host_without_tdx_is_told_by_the_drivers_finding() -> None:
