@@ -12,24 +12,24 @@ PACKAGE = Path(__file__).resolve().parents[2] / "tdxhost"
 #: Each layer imports only those above it in this list.
 LAYERS = (
     ("errors", "leaves", "sieve", "_tdxhost_abi", "_abi_build"),
-    ("reference", "abi", "host"),
+    ("reference", "abi", "host", "ringbuffer"),
     ("access",),
     ("records",),
-    ("device", "processors"),
+    ("device", "processors", "tracefs"),
     ("topology", "status", "fields", "kernel", "words", "state", "msrs", "recording"),
     ("cpuid",),
     ("decode",),
     ("klog",),
     ("wording", "remedies"),
     ("findings",),
-    ("bringup",),
+    ("bringup", "trace", "events"),
     ("documents",),
     ("doctor",),
     ("report",),
     ("cli",),
     ("__main__",),
 )
-HEAVY = ("jinja2", "rich", "yaml")
+HEAVY = ("jinja2", "pyudev", "rich", "yaml")
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
