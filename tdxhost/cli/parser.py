@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from tdxhost import __version__
-from tdxhost.cli import compare, cpu_enable, decode, doctor, enable, info, memory, report, status
+from tdxhost.cli import (
+    compare,
+    cpu_enable,
+    decode,
+    doctor,
+    enable,
+    info,
+    memory,
+    report,
+    status,
+    trace,
+)
 from tdxhost.cli.context import Context
 
 COMMANDS: tuple[ModuleType, ...] = (
@@ -21,6 +32,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     decode,
     report,
     compare,
+    trace,
 )
 
 DESCRIPTION = "Brings up Intel TDX on this host, step by step, and shows what happened."

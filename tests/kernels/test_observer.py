@@ -62,6 +62,14 @@ def check_doctor(host: Host) -> None:
     assert (found["kernel.hibernation"], found["module.updates"]) == ("pass", "not_applicable")
 
 
+def check_trace(host: Host) -> None:
+    """The driver's SEAMCALLs are traced, and the kernel's are said not to be."""
+    traced = host.run("tdxhost", "trace", "--quiet", "--", "tdxhost", "info")
+    assert traced.status == 0
+    assert "TDH.SYS.RD " in traced.stdout
+    assert "The kernel makes SEAMCALLs of its own here (provider observer)" in traced.stdout
+
+
 def test_what_linux_did_at_boot_is_told_and_nothing_is_done(boot: Boot) -> None:
     with boot(KERNEL) as host:
         before = host.witness().calls
@@ -72,6 +80,7 @@ def test_what_linux_did_at_boot_is_told_and_nothing_is_done(boot: Boot) -> None:
         assert int(fields["NUM_PKGS"]["value"], 16) == 2
         check_refusals(host)
         check_doctor(host)
+        check_trace(host)
         new = host.witness().calls[len(before) :]
         assert {call.leaf for call in new} == READ_ONLY
         assert host.kernel_complaints() == []
