@@ -19,6 +19,7 @@ from tdxhost.cli import (
     report,
     status,
     trace,
+    watch,
 )
 from tdxhost.cli.context import Context
 
@@ -33,6 +34,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     report,
     compare,
     trace,
+    watch,
 )
 
 DESCRIPTION = "Brings up Intel TDX on this host, step by step, and shows what happened."
