@@ -45,6 +45,9 @@ ERRORS: tuple[type[TdxHostError], ...] = (
     TdxAbsent,
 )
 
+#: What is kept of a metadata field, of which there are hundreds, in this order.
+FIELD_MEMBERS = ("value", "next_id", "seam_status", "error", "trap")
+
 Answer = dict[str, Any]
 T = TypeVar("T")
 
@@ -57,14 +60,12 @@ class Recording:
     tdxhost: str = ""
     answers: dict[str, Answer] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
-        """As it is written to a file."""
-        head = {"schema": SCHEMA, "taken_at": self.taken_at, "tdxhost": self.tdxhost}
-        return {**head, "answers": dict(sorted(self.answers.items()))}
-
     def text(self) -> str:
-        """The document as JSON."""
-        return json.dumps(self.document(), indent=1, ensure_ascii=False) + "\n"
+        """As it is written to a file: JSON, a line for each answer."""
+        head = {"schema": SCHEMA, "taken_at": self.taken_at, "tdxhost": self.tdxhost}
+        about = [f'"{name}": {_json(value)},' for name, value in head.items()]
+        lines = [f"  {_json(key)}: {_json(self.answers[key])}" for key in sorted(self.answers)]
+        return "\n".join(("{", *about, '"answers": {', ",\n".join(lines), "}}", ""))
 
     @classmethod
     def of(cls, document: object, path: str) -> Self:
@@ -89,6 +90,10 @@ class Recording:
         except (ValueError, KeyError, tarfile.TarError, EOFError) as error:
             reason = f"is no recording of tdxhost ({error})"
             raise BadData(str(path), "content", reason, NO_RECORDING) from error
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 NO_RECORDING = "Make one on the host with: sudo tdxhost report --bundle FILE.tar.gz"
@@ -237,7 +242,8 @@ class DriverRecorder:
         if "error" in ask:
             self.recording.answers["driver SYS_RD"] = ask
         for entry in ask.get("answer", ()):
-            self.recording.answers[_field_key(entry["id"])] = {"answer": entry}
+            told = [entry[name] for name in FIELD_MEMBERS]
+            self.recording.answers[_field_key(entry["id"])] = {"answer": told}
         return tuple(map(FieldValue.of, _served(ask)))
 
 
@@ -281,7 +287,8 @@ class RecordedDriver:
         return tuple(self._field(number) for number in ids)
 
     def _field(self, number: int) -> FieldValue:
-        return FieldValue.of(self._told(_field_key(number).removeprefix("driver ")))
+        told = self._told(_field_key(number).removeprefix("driver "))
+        return FieldValue.of({"id": number, **dict(zip(FIELD_MEMBERS, told, strict=True))})
 
 
 def _field_key(number: int) -> str:

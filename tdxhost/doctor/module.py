@@ -137,7 +137,7 @@ def state(facts: Facts) -> Found:
         fix = " ".join(dict.fromkeys(filter(None, (first.hint, *first.left))))
         told = "; ".join(found.message for found in verdict.findings)
         bad = [cpu.cpu for cpu in stands.cpus if cpu.state is CpuState.FAILED]
-        return failed(told, bad, fails=f"TDX did not come up: {first.message}", fix=fix)
+        return failed(told, bad, fails=first.message, fix=fix)
     enabled = sum(cpu.state is CpuState.ENABLED for cpu in stands.cpus)
     told = f"{stands.module.module_status.label}, {count(enabled, 'CPU')} enabled"
     if stands.module.module_status is ModuleStatus.UNKNOWN:

@@ -26,7 +26,10 @@ KEYS = {"./var/lib/dkms/mok.key", "./var/lib/dkms/mok.pub"}
 # What the harness and the machine's boot add to a host's files.
 OF_THE_MACHINE = ("./usr/lib/vtdx", "./lost+found")
 
-COMMANDS = ("status", "enable", "cpu-enable", "info", "memory")
+COMMANDS = (
+    *("doctor", "enable", "status", "cpu-enable", "info", "memory"),
+    *("decode", "trace", "watch", "report", "compare"),
+)
 
 # What bash, zsh and fish offer for "tdxhost en": each by its own means.
 BASH = """
