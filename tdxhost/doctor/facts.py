@@ -16,8 +16,9 @@ from tdxhost.kernel import complete
 from tdxhost.msrs import MsrTable
 from tdxhost.processors import Processors, read_processors
 from tdxhost.recording import Opener
-from tdxhost.records import Provider, RangeKind
-from tdxhost.state import State
+from tdxhost.records import Code, Provider, RangeKind
+from tdxhost.state import Outcome, State
+from tdxhost.status import DETAIL_MASK
 from tdxhost.topology import Topology, format_cpu_list
 from tdxhost.words import span
 
@@ -214,6 +215,16 @@ class Facts:
             state = read_state(source)
         memory = complete(state.memory, self.host)
         return replace(state, memory=memory, processors=self.processors)
+
+    @cached_property
+    def refused_msr(self) -> int | None:
+        """The MSR that TDH.SYS.INIT did not accept; None where it named none."""
+        for cpu in self.state_or_none.cpus if self.state_or_none else ():
+            if cpu.code is Code.SEAMCALL:
+                decoded = self.judge.decode(Outcome.of(cpu))
+                if decoded.name == "TDX_INCORRECT_MSR_VALUE":
+                    return decoded.value & DETAIL_MASK
+        return None
 
     @property
     def state_or_none(self) -> State | None:

@@ -3,12 +3,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from tdxhost.doctor.engine import Found, Look, failed, not_checked, passed, warned
+from tdxhost.doctor.engine import Found, Look, Outcome, failed, not_checked, passed, warned
 from tdxhost.doctor.facts import Facts, MsrReading, Region
-from tdxhost.doctor.msr_bits import shown
+from tdxhost.doctor.msr_bits import look_at_bits, shown
 
 KEYID_PARTITIONING = 0x87
-TME_ACTIVATE = 0x982
+TME_CAPABILITY, TME_ACTIVATE = 0x981, 0x982
 SEAMRR_BASE, SEAMRR_MASK = 0x1400, 0x1401
 #: Base and mask of SMRR and SMRR2.
 SMRRS = ((0x1F2, 0x1F3), (0x1F6, 0x1F7))
@@ -21,6 +21,24 @@ KEYID_BITS_AT, KEYID_BITS_MASK = 32, 0xF
 ADDRESS_BITS = 52
 SMRR_VALID = 1 << 11
 SMRR_FIELD = 0xFFFFF000
+
+
+def tme_algorithm(facts: Facts) -> Found:
+    """Any algorithm, but where the TDX module has refused what there is.
+
+    Which kind it wants, with integrity or without, firmware has told the TDX module alone.
+    """
+    found = look_at_bits(facts, (TME_CAPABILITY, TME_ACTIVATE), ("3:0", "51:48"))
+    if found.outcome is not Outcome.PASS:
+        return found
+    if facts.refused_msr in (TME_CAPABILITY, TME_ACTIVATE) and _is_locked(facts):
+        return failed(f"{found.read}, and TDH.SYS.INIT refused that", facts.online)
+    return found
+
+
+def _is_locked(facts: Facts) -> bool:
+    """Whether the other thing that the TDX module asks of IA32_TME_ACTIVATE is so."""
+    return all(value & 1 for value in facts.msr(TME_ACTIVATE).values.values())
 
 
 def keyids(facts: Facts) -> Found:
@@ -151,6 +169,7 @@ def sgx(facts: Facts) -> Found:
 
 
 LOOKS: Mapping[str, Look] = {
+    "firmware.tme-algorithm": tme_algorithm,
     "firmware.keyids": keyids,
     "firmware.seamrr": seamrr,
     "firmware.smrr-memory": smrr_memory,

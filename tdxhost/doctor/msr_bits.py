@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Checks of MSRs by the rules of data/msrs.yaml: the same on every CPU, or told apart."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tdxhost.doctor.engine import Check, Found, failed, passed
 from tdxhost.doctor.facts import Facts, MsrReading
@@ -10,11 +10,16 @@ from tdxhost.msrs import WrongBits, parse_bits
 
 def look_at_msrs(check: Check, facts: Facts) -> Found:
     """Looks at the check's MSRs, or at some bits of them, on every CPU."""
-    readings = [facts.msr(address) for address in check.msrs]
+    return look_at_bits(facts, check.msrs, check.bits)
+
+
+def look_at_bits(facts: Facts, msrs: Iterable[int], bits: Sequence[str] = ()) -> Found:
+    """Looks at MSRs, or at some bits of them ("11", "63:32"), on every CPU."""
+    readings = [facts.msr(address) for address in msrs]
     complaints: list[str] = []
     bad: set[int] = set()
     for reading in readings:
-        for text, cpus in _complaints(check, facts, reading):
+        for text, cpus in _complaints(facts, reading, bits):
             complaints.append(text)
             bad |= set(cpus)
     if complaints:
@@ -31,25 +36,23 @@ def _together(facts: Facts, readings: Sequence[MsrReading]) -> str:
 
 
 def _complaints(
-    check: Check, facts: Facts, reading: MsrReading
+    facts: Facts, reading: MsrReading, bits: Sequence[str]
 ) -> Iterator[tuple[str, Sequence[int]]]:
     if reading.faults:
         where = facts.all_cpus(reading.faults)
         yield f"{reading.label}: RDMSR faults on {where}", reading.faults
     for value, cpus in reading.groups():
-        wrong = [
-            bits for bits in facts.table.get(reading.address).wrong(value) if _asked(check, bits)
-        ]
+        wrong = [one for one in facts.table.get(reading.address).wrong(value) if _asked(one, bits)]
         if wrong:
             told = ", ".join(map(wrong_words, wrong))
             yield f"{reading.label} is {value:#x} on {facts.all_cpus(cpus)}: {told}", cpus
 
 
-def _asked(check: Check, wrong: WrongBits) -> bool:
+def _asked(wrong: WrongBits, bits: Sequence[str]) -> bool:
     """Whether the check is about these bits."""
-    if not check.bits:
+    if not bits:
         return True
-    spans = map(parse_bits, check.bits)
+    spans = map(parse_bits, bits)
     return any(low <= wrong.high and wrong.low <= high for high, low in spans)
 
 
