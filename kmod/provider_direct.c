@@ -63,7 +63,8 @@ static int global_init_locked(struct tdxhost_request *request, struct tdxhost_at
 
 	if (global_done)
 		return 0;
-	if (request->init_pass != request->pass)
+	/* A fault is about the CPU that it came on: the TDX module was not reached. */
+	if (request->init_pass != request->pass || init->trap)
 		return call_init(request, attempt);
 	/* Another CPU has just asked, in vain. */
 	tdxhost_cpu_took(&attempt->result, init);

@@ -43,7 +43,8 @@ struct tdxhost_attempt {
  * @seamcalls: SEAMCALLs made, repeated ones included
  * @retries: how many of them repeated one
  * @pass: how often tdx_cpu_enable() was called on each CPU, at most
- * @init: TDH.SYS.INIT, with all of its tries: one series of them in a request
+ * @init: TDH.SYS.INIT, with all of its tries: one series of them in a request, and
+ *	one more on each CPU where SEAMCALL has faulted on those before
  * @init_pass: in which @pass the last of them was made
  *
  * @init and @init_pass are protected by the lock of the global initialisation.

@@ -22,6 +22,7 @@ from tests.vm.matrix.contract import (
     STEP_FINAL,
     STEP_TEXT,
     WAS_DONE,
+    Answer,
     Code,
     Cpu,
     Failure,
@@ -291,36 +292,43 @@ class DriverModel:
                 self._settle(fresh, vmx_failure(struck, record.cpu))
             else:
                 in_vmx.append(fresh)
-        if in_vmx and self._init(in_vmx, initialiser):
-            for record in in_vmx:
-                self._lp_init(record)
+        for record in self._init(in_vmx, initialiser):
+            self._lp_init(record)
         tried = [self.cpus[record.cpu] for record in tried]
         self.log += _cpu_lines(tried)
         return tried
 
-    def _init(self, records: list[CpuRecord], initialiser: Callable[[], int]) -> bool:
-        """One series of TDH.SYS.INIT for all; whether it is done."""
-        if self._init_done:
-            return True
-        by_cpu = {record.cpu: record for record in records}
+    def _init(self, records: list[CpuRecord], initialiser: Callable[[], int]) -> list[CpuRecord]:
+        """TDH.SYS.INIT, one series for all but those on which it faults; who can go on then."""
+        left = {record.cpu: record for record in records}
+        while left and not self._init_done:
+            cpu, answer = self._ask_init(left, initialiser)
+            failure = failure_of(answer, INIT, cpu)
+            not_pending = failure.seam_status == VALUES["TDX_SYS_INIT_NOT_PENDING"]
+            self._init_done = not failure.error or not_pending
+            if not failure.error:
+                left[cpu].flags |= DID_GLOBAL_INIT
+            elif failure.trap:
+                self._settle(left.pop(cpu), failure)
+            elif not self._init_done:
+                for record in left.values():
+                    self._settle(record, failure_of(answer, INIT, record.cpu))
+                return []
+        return list(left.values())
+
+    def _ask_init(
+        self, records: dict[int, CpuRecord], initialiser: Callable[[], int]
+    ) -> tuple[int, Answer]:
+        """One series of tries, and the CPU of the last."""
         calls = 0
         while True:
             calls += 1
             cpu = initialiser()
-            assert cpu in by_cpu, f"CPU {cpu} has no part in this request"
+            assert cpu in records, f"CPU {cpu} has no part in this request"
             answer = self.module.try_once(INIT, cpu)
-            by_cpu[cpu].retries += calls > 1
+            records[cpu].retries += calls > 1
             if calls >= answer.tries:
-                break
-        failure = failure_of(answer, INIT, cpu)
-        not_pending = failure.seam_status == VALUES["TDX_SYS_INIT_NOT_PENDING"]
-        self._init_done = not failure.error or not_pending
-        if not failure.error:
-            by_cpu[cpu].flags |= DID_GLOBAL_INIT
-        if not self._init_done:
-            for record in records:
-                self._settle(record, failure_of(answer, INIT, record.cpu))
-        return self._init_done
+                return cpu, answer
 
     def _lp_init(self, record: CpuRecord) -> None:
         outcome = self.module.call(LP_INIT, record.cpu)
