@@ -11,7 +11,7 @@ from pathlib import Path
 from tdxhost.cli.context import Context, write_document
 from tdxhost.cli.tables import Block, show
 from tdxhost.documents import SCHEMA, Document
-from tdxhost.errors import ExitCode
+from tdxhost.errors import BadData, ExitCode, Usage
 from tdxhost.recording import Recording
 from tdxhost.report.collect import replay, take
 from tdxhost.report.compare import Comparison, Difference, Group, compare
@@ -63,7 +63,11 @@ def run(context: Context) -> ExitCode:
 
 
 def _recorded(context: Context, path: Path) -> Report:
-    return replay(Recording.load(path), context.judge)
+    try:
+        return replay(Recording.load(path), context.judge)
+    except BadData as error:
+        # 1 says that hosts differ, so that it can't say that there was nothing to compare.
+        raise Usage(error.message, error.hint) from error
 
 
 def _live(context: Context) -> Report:

@@ -77,7 +77,7 @@ def run(context: Context) -> ExitCode:
 def blocks(host: Identity, diagnosis: Diagnosis, *, whole: bool) -> list[Block]:
     """The verdict, what to do, and then every check."""
     made: list[Block] = [f"{diagnosis.headline}."]
-    for result in diagnosis.of(Outcome.FAIL, Outcome.WARN):
+    for result in (*diagnosis.of(Outcome.FAIL), *diagnosis.of(Outcome.WARN)):
         made += ["", *_told(result, whole=whole)]
     made += ["", f"Host: {host.line}", ""]
     made += _areas_in_full(diagnosis) if whole else [_areas(diagnosis)]
@@ -125,7 +125,8 @@ def _not_made(diagnosis: Diagnosis) -> list[Block]:
 def _told(result: Result, *, whole: bool) -> list[Block]:
     """What is wrong, what was read, and what to do."""
     check, found = result.check, result.found
-    about = f" ({_cpus(result)})" if found.cpus else ""
+    named = not found.cpus or _cpus(result) in result.cause
+    about = "" if named else f" ({_cpus(result)})"
     purpose = "" if check.purpose is Purpose.BRING_UP else f", for {check.purpose.value} alone"
     lines = [f"{WORDS[found.outcome]} {check.id}{purpose}: {result.cause}{about}"]
     lines += [f"  Read: {found.read}", f"  Do: {result.fix}"]

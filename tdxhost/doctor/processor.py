@@ -88,7 +88,8 @@ def alike(facts: Facts) -> Found:
     differing = signatures if len(signatures) > 1 else revisions
     told = ", ".join(f"{value} on {facts.all_cpus(cpus)}" for value, cpus in differing.items())
     what = "signatures" if len(signatures) > 1 else "microcode"
-    fewest = min(differing.values(), key=lambda cpus: (len(cpus), cpus))
+    # Of two that are as many, those that the boot CPU is not among.
+    fewest = min(differing.values(), key=lambda cpus: (len(cpus), -cpus[0]))
     return failed(
         f"{what}: {told}", fewest, fails=f"CPUs differ in {what}: {facts.all_cpus(fewest)}"
     )

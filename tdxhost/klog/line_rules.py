@@ -240,6 +240,13 @@ def host_is_up(facts: Facts, found: Found) -> None:
         add_finding(found, facts.finding("host-ok", [up.line], says))
 
 
+def cut_off(facts: Facts, found: Found) -> None:
+    """The TDX module answered, and the text ends before it is told what came of it."""
+    if facts.module and facts.initialized is None and not any_failure(found):
+        says = [f"TDX module {version(facts.module)}"]
+        add_finding(found, facts.finding("cut-off", [facts.module.line], says))
+
+
 def nothing_found(facts: Facts, found: Found) -> None:
     """There has to be an answer."""
     if not found:
@@ -263,5 +270,6 @@ RULES: tuple[Rule, ...] = (
     failed_without_reason,
     nothing_said,
     host_is_up,
+    cut_off,
     nothing_found,
 )

@@ -253,3 +253,6 @@ def test_the_document_has_both_sides_and_every_difference(
 def test_a_file_that_is_no_bundle_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(Usage):
         command.run(asked("table", a=tmp_path / "none", b=None))
+    (tmp_path / "text").write_text("no recording")
+    with pytest.raises(Usage, match="no recording"):
+        command.run(asked("table", a=tmp_path / "text", b=None))

@@ -254,3 +254,24 @@ def test_what_is_tagged_harmless_is_no_failure(cases: dict[str, dict[str, Any]])
     assert len(tagged) >= 4
     for case in tagged:
         assert not DIAGNOSER.diagnose(cases[case]["raw_lines"]).failed, case
+
+
+MAPS = {
+    "cmr-2s-2t-canonical-385": "host-ok",
+    "cmr-2s-512g-canonical-206": "host-ok",
+    "cmr-hpe-1s-256g-sifchain-461": "host-ok",
+    "cmr-old-module-1.0-canonical-331": "old-module",
+    # Cut after the CMRs by the script that made it.
+    "cmr-snc-canonical-381-partial": "cut-off",
+    # An e820 map of a machine without TDX, and nothing else.
+    "icx-dell-r750xs-e820-not-tdx": "nothing",
+}
+
+
+def test_every_memory_map_of_a_real_host_is_told_as_what_it_is(shared: Path) -> None:
+    files = {file.stem: file for file in (shared / "field-cases/memory-maps").glob("*.txt")}
+    found = {
+        name: Diagnoser().diagnose(file.read_text(encoding="utf-8").splitlines()).verdict.cause
+        for name, file in files.items()
+    }
+    assert found == MAPS

@@ -32,7 +32,7 @@ CAUSES: dict[str, tuple[str | None, str]] = {
     "keyids-differ": ("firmware.alike", "IA32_MKTME_KEYID_PARTITIONING (MSR 0x87) differs"),
     "keyids-too-many": ("firmware.keyids-count", "more KeyIDs than the TDX module takes"),
     "mcheck-failed": ("firmware.mcheck", "the memory check (MCHECK) refused this platform"),
-    "microcode-differs": ("processor.alike", "CPUs differ in microcode"),
+    "microcode-differs": ("processor.alike", "CPUs differ in microcode: CPUs 2-3"),
     "module-1.0": ("module.version", "the TDX module is of the 1.0 series"),
     "module-1.5.01": (None, "TDX is up on this host"),
     "module-absent": ("module.loaded", "no TDX module was loaded"),

@@ -449,3 +449,15 @@ def test_every_cause_that_lines_and_rules_give_has_its_texts() -> None:
         assert row["kind"] in set(Kind), cause
         assert row["title"].endswith("."), cause
     assert set(DIAGNOSER.decoder.advice["statuses"].values()) <= causes.keys()
+
+
+def test_a_log_that_ends_before_the_outcome_says_that() -> None:
+    lines = (
+        "virt/tdx: BIOS enabled: private KeyID range [32, 64)",
+        "virt/tdx: TDX module: attributes 0x0, vendor_id 0x8086, major_version 1, "
+        "minor_version 5, build_date 20240407, build_num 744",
+        "virt/tdx: CMR: [0x100000, 0x77800000)",
+    )
+    verdict = Diagnoser().diagnose(lines).verdict
+    assert (verdict.cause, verdict.kind) == ("cut-off", Kind.CONTEXT)
+    assert verdict.says == ("TDX module 1.5, build 744 of 20240407",)
