@@ -2,6 +2,7 @@
 """Loads the reference tables in data/."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from tdxhost.errors import BadData
 DATA = Path(__file__).parent / "data"
 
 
+@cache
 def load(name: str) -> Mapping[str, Any]:
-    """Reads data/<name>.yaml; BadData when it is no mapping."""
+    """Reads data/<name>.yaml, once; BadData when it is no mapping."""
     import yaml
 
     # libyaml is ten times as fast, and not everywhere.

@@ -110,9 +110,9 @@ def updates(facts: Facts) -> Found:
 
 def log(facts: Facts) -> Found:
     """What the kernel's log shows, where the driver does not know better."""
-    stands = facts.state_or_none
-    if stands and stands.info.provider is Provider.DIRECT:
+    if facts.provider is Provider.DIRECT:
         return not_applicable("the driver does all of it, and knows: module.state")
+    stands = facts.state_or_none
     if stands and stands.module.module_status is ModuleStatus.INITIALIZED:
         return passed("TDX came up, whatever is in the log of before")
     diagnosis = Diagnoser().diagnose(facts.log)

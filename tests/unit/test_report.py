@@ -350,7 +350,9 @@ with unwinding():
 def test_a_signal_leaves_the_old_file_and_nothing_else(folder: Path, number: int) -> None:
     (folder / "x").write_text("old")
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", SLOW]
+    # A shell's background jobs, and what nohup runs, ignore some of them.
+    default = f"--default-signal={signal.Signals(number).name.removeprefix('SIG')}"
+    command = ["env", default, sys.executable, "-c", SLOW]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=paths, cwd=folder
     ) as process:

@@ -19,6 +19,16 @@ STUBBORN = "import signal, sys, time; [signal.signal(int(n), signal.SIG_IGN) for
 STUBBORN += "; print(flush=True); time.sleep(60)"
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_heeded() -> Iterator[None]:
+    """As at a terminal: a shell's background jobs, and what nohup runs, ignore some."""
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, ctrl_c)
+    signal.signal(signal.SIGHUP, hangup)
+
+
 def _until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
     while not condition():

@@ -89,7 +89,7 @@ def check_init_refused(document: Any, witness: Witness, status: int, status_name
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        case("old-xeon", ("gp", 0)),
+        slow("old-xeon", ("gp", 0)),
         slow("not-intel", ("gp", 0)),
         slow("virtual-machine", ("gp", 0)),
         slow("tme-off", ("done", 0)),

@@ -111,7 +111,7 @@ def test_cpus_are_where_the_platform_has_them(document: Any) -> None:
     assert places == {(package, core) for package in range(spr.sockets) for core in range(2)}
 
 
-@pytest.mark.parametrize("form", ["table", "json"])
+@pytest.mark.parametrize("form", [pytest.param("table", marks=pytest.mark.slow), "json"])
 @pytest.mark.parametrize("command", ["status", "info", "memory", "doctor", "decode"])
 def test_commands_say_the_same_from_the_bundle(
     ask: Ask,

@@ -155,6 +155,7 @@ def test_what_fails_is_shown_with_its_cause_and_the_exit_code_is_the_commands(bo
     assert "none of them failed" in again.stdout
 
 
+@pytest.mark.slow
 def test_lines_fit_a_narrow_terminal_and_quiet_leaves_the_summary(boot: Boot) -> None:
     enable = ("tdxhost", "cpu-enable")
     with boot(warm=True) as host:
@@ -264,6 +265,7 @@ def test_what_was_lost_is_told_by_cpu(boot: Boot) -> None:
         assert f"{lost['lost']} SEAMCALLs of CPU {lost['cpu']} were lost" in told
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_loaded_anew_is_traced_and_the_gap_is_told(boot: Boot) -> None:
     script = "rmmod tdxhost && insmod /usr/lib/vtdx/tdxhost.ko && udevadm settle && sleep 1"
     with boot(warm=True) as host:
