@@ -19,6 +19,9 @@ HEADER = PROJECT / "kmod/include/uapi/linux/tdxhost.h"
 
 _MARKERS = {"report": "browser", "vm": "vm", "kernels": "kernels"}
 
+#: Quick ones first; then those of few and long files, so that no worker is left with one.
+_ORDER = ("unit", "browser", "kernels", "vm")
+
 # What a test of tests/kernels says of its kernel; the rest speaks of the one it runs on.
 _AREAS = {
     "test_builds": "builds",
@@ -69,15 +72,11 @@ def _subject(item: pytest.Item) -> list[tuple[str, object]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests, and run the quick layer first."""
+    """Mark tests, and put the layers in order."""
     for item in items:
         item.add_marker(_layer(item))
         item.user_properties += _subject(item)
-    items.sort(
-        key=lambda item: (
-            list(_MARKERS.values()).index(m) + 1 if (m := _layer(item)) != "unit" else 0
-        )
-    )
+    items.sort(key=lambda item: _ORDER.index(_layer(item)))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,7 +12,7 @@ from tdxhost.cli.tables import Block, Column, Row, Table
 from tdxhost.documents import SCHEMA, Document
 from tdxhost.leaves import leaf_name
 from tdxhost.records import Provider
-from tdxhost.trace import Call, Tally, Words, named
+from tdxhost.trace import Call, Tally, Words, in_order, named
 from tdxhost.words import count, duration, register
 
 TITLES = f"{'TIME':>10}  CPU  {'TOOK':>7}  SEAMCALL"
@@ -126,12 +126,13 @@ def _rows(tally: Tally) -> Iterable[Row]:
 
 def trace_document(traced: Traced, words: Words, *, with_calls: bool) -> Document:
     """The document of trace; calls is null with --quiet, times are CLOCK_MONOTONIC ns."""
+    calls = [_call(call, words) for call in in_order(traced.calls)]
     return {
         "schema": SCHEMA,
         "provider": traced.provider.label,
         "start_ns": traced.began_ns,
         "duration_ns": traced.ended_ns - traced.began_ns,
-        "calls": [_call(call, words) for call in traced.calls] if with_calls else None,
+        "calls": calls if with_calls else None,
         "summary": [asdict(found) for found in traced.tally.sums()],
         "lost": sum(traced.lost.values()),
         "lost_by_cpu": [{"cpu": cpu, "lost": lost} for cpu, lost in sorted(traced.lost.items())],

@@ -145,7 +145,7 @@ def _left_behind(rig: Rig, base: Record, held: int) -> list[str]:
     for _ in range(SETTLE_TRIES):
         now = rig.look()
         problems += complaints(now["lines"])
-        lost = list(leak(now["free"] + held, base["free"]))
+        lost = list(leak(now["free"], held, base["free"]))
         if not lost:
             break
         time.sleep(SETTLE_SECONDS)
