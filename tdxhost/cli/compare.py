@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from tdxhost.cli.context import Context, write_document
+from tdxhost.cli.context import Context, add_from, write_document
 from tdxhost.cli.tables import Block, show
 from tdxhost.documents import SCHEMA, Document
 from tdxhost.errors import BadData, ExitCode, Usage
@@ -40,19 +40,21 @@ TITLES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds both sides."""
+    """Adds both sides, and --from."""
     parser.add_argument("a", metavar="A", type=Path, help="a bundle or recording")
     parser.add_argument(
         "b", metavar="B", type=Path, nargs="?", help=f"another one (default: {THIS_HOST})"
     )
+    add_from(parser)
 
 
 def run(context: Context) -> ExitCode:
     """Compares."""
     given = context.arguments
-    names = str(given.a), str(given.b) if given.b else THIS_HOST
+    other = given.b or given.recording
+    names = str(given.a), str(other) if other else THIS_HOST
     a = _recorded(context, given.a)
-    b = _recorded(context, given.b) if given.b else _live(context)
+    b = _recorded(context, other) if other else _live(context)
     found = compare(a, b)
     if context.for_people:
         show(_blocks(names, a, b, found))

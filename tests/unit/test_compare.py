@@ -195,7 +195,7 @@ def files(tmp_path: Path) -> Path:
 
 def asked(form: str, **names: Any) -> Context:
     """What the command is given."""
-    return replace(context(UP, form, **names), host=fake_host())
+    return replace(context(UP, form, **({"recording": None} | names)), host=fake_host())
 
 
 def test_the_same_bundle_twice_exits_with_zero(
@@ -211,6 +211,14 @@ def test_without_a_second_one_it_is_this_host(
     assert command.run(asked("table", a=files / "a", b=None)) is ExitCode.OK
     assert command.run(asked("table", a=files / "b", b=None)) is ExitCode.FAILED
     assert "B: this host, " in capsys.readouterr().out
+
+
+def test_with_from_it_is_that_host_instead_of_this_one(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = asked("table", a=files / "a", b=None, recording=files / "b")
+    assert command.run(given) is ExitCode.FAILED
+    assert f"B: {files / 'b'}," in capsys.readouterr().out
 
 
 def test_people_read_cpus_values_and_bits(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
