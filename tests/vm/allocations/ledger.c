@@ -62,6 +62,17 @@ bool ledger_is_due(const char *name)
 }
 NOKPROBE_SYMBOL(ledger_is_due);
 
+/* Takes a counted allocation back that failed by itself, as of a range that is in use. */
+void ledger_uncount(void)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&lock, flags);
+	count--;
+	raw_spin_unlock_irqrestore(&lock, flags);
+}
+NOKPROBE_SYMBOL(ledger_uncount);
+
 /* lock is held */
 static struct piece *find(u64 key)
 {

@@ -20,6 +20,7 @@ struct ledger_sum {
 void ledger_fail_at(u64 at);
 u64 ledger_failing(void);
 bool ledger_is_due(const char *name);
+void ledger_uncount(void);
 void ledger_add(const char *name, u64 key, u64 bytes);
 void ledger_remove(u64 key, u64 bytes);
 void ledger_remove_pages(u64 pfn, u64 bytes);

@@ -4,7 +4,8 @@
  * held. Load it before tdxhost, with debug.kprobes-optimization 0. In debugfs,
  * tdxhost_allocations/:
  *
- * fail_at: the Nth allocation from the write on fails; 0 for none
+ * fail_at: the Nth allocation from the write on fails, not counting those that fail by
+ *	themselves; 0 for none
  * fail_rest: whether all those after it fail too
  * ledger: a JSON object: "count" of allocations since fail_at was written, the
  *	function that "failed" and pieces and bytes "held" by function, as probes.c names

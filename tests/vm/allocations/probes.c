@@ -227,8 +227,10 @@ static int on_return(struct kretprobe_instance *instance, struct pt_regs *regs)
 	struct allocator *allocator = allocator_of(instance);
 	u64 key = allocator->key(call, regs_return_value(regs));
 
-	if (!key)
+	if (!key) {
+		ledger_uncount();
 		return 0;
+	}
 	if (allocator->replaces && call->first)
 		ledger_remove(call->first, 0);
 	ledger_add(allocator->name, key, call->bytes);
