@@ -80,6 +80,7 @@ GUEST = Root(
         "python3",
         "python3-cffi-backend",
         "python3-jinja2",
+        "python3-pytest",
         "python3-pyudev",
         "python3-rich",
         "python3-yaml",
