@@ -26,10 +26,11 @@ LAYERS = (
     ("documents",),
     ("doctor",),
     ("report",),
+    ("validation",),
     ("cli",),
     ("__main__",),
 )
-HEAVY = ("jinja2", "pyudev", "rich", "yaml")
+HEAVY = ("jinja2", "pytest", "pyudev", "rich", "yaml")
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
