@@ -42,7 +42,7 @@ class Access:
         """Reads it from a host's files."""
         certificates = [path for path in CERTIFICATES if host.has(path)]
         return cls(
-            lockdown=chosen(host.text_or(LOCKDOWN)),
+            lockdown=_chosen(host.text_or(LOCKDOWN)),
             lockdown_asked_for="lockdown=" in host.text_or(COMMAND_LINE),
             secure_boot=_bytes(host, SECURE_BOOT)[EFI_VALUE_AT:] == b"\x01",
             signed_only=host.text_or(SIGNED_ONLY) == "Y",
@@ -87,7 +87,7 @@ class Access:
         )
 
 
-def chosen(text: str) -> str:
+def _chosen(text: str) -> str:
     """The word in brackets: none [integrity] confidentiality."""
     return text.partition("[")[2].partition("]")[0]
 
