@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 #: What ends a process in good order.
@@ -56,12 +56,7 @@ class Stops:
                 self._before[number] = signal.signal(number, _noted)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._wakeup)
@@ -102,12 +97,7 @@ class Child:
         self._pidfd = os.pidfd_open(self._process.pid)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._pidfd)
         self._process.wait()
 

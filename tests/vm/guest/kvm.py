@@ -28,7 +28,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from types import TracebackType
 from typing import Any
 
 # include/uapi/linux/kvm.h
@@ -85,12 +84,7 @@ class Vm:
     def __enter__(self) -> Vm:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
