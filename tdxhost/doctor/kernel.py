@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Checks of the kernel: what it uses of the machine, and what it lets the driver do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tdxhost.doctor.engine import (
     Found,
@@ -18,10 +18,10 @@ from tdxhost.processors import Missing
 from tdxhost.records import ModuleStatus, Provider
 from tdxhost.topology import format_cpu_list
 from tdxhost.wording import config_not_pending
-from tdxhost.words import count
+from tdxhost.words import count, span
 
 TSX_CTRL = 0x122
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 #: Reserved areas of a TDMR; TDX module ABI spec, TDMR_INFO.
 RESERVED_AREAS = 16
 #: Linux that takes holes from CMRs: x86/virt/tdx: Reduce TDMR's reserved areas.
@@ -180,14 +180,38 @@ def command_line(facts: Facts) -> Found:
 
 
 def reserved_areas(facts: Facts) -> Found:
-    """Holes below 2 GiB, where the kernel reserves each of them."""
+    """Holes in a TDMR, where the kernel reserves each of them."""
     if facts.provider is not Provider.KERNEL or facts.kernel_version >= FEWER_HOLES:
         return not_applicable("whoever initialises TDX here takes holes from CMRs")
-    low = [region for region in facts.ram if region.first < 2 * GIB]
-    holes = len(low)
-    if holes > RESERVED_AREAS:
-        return failed(f"{holes} holes in the first 2 GiB")
-    return passed(f"{count(holes, 'hole')} in the first 2 GiB")
+    memory = [range(max(ram.first, MIB), ram.last + 1) for ram in facts.ram if ram.last >= MIB]
+    holes = {tdmr: _holes(tdmr, memory) for tdmr in _tdmrs(memory)}
+    fullest = max(holes, key=holes.__getitem__, default=None)
+    if fullest is None:
+        return not_checked("/proc/iomem has no RAM")
+    where = span(fullest.start, len(fullest))
+    told = f"{count(holes[fullest], 'hole')} in the TDMR {where}, and no TDMR has more"
+    return failed(told) if holes[fullest] > RESERVED_AREAS else passed(told)
+
+
+def _tdmrs(memory: Sequence[range]) -> list[range]:
+    """TDMRs that Linux lays over memory; Linux 6.12 tdx.c, fill_out_tdmrs()."""
+    made: list[range] = []
+    for part in memory:
+        first, end = part.start // GIB * GIB, -(-part.stop // GIB) * GIB
+        covered = made[-1].stop if made else 0
+        if end > covered:
+            made.append(range(max(first, covered), end))
+    return made
+
+
+def _holes(tdmr: range, memory: Sequence[range]) -> int:
+    """How many there are before, between and behind memory."""
+    holes, at = 0, tdmr.start
+    for part in memory:
+        if part.stop > tdmr.start and part.start < tdmr.stop:
+            holes += part.start > at
+            at = part.stop
+    return holes + (at < tdmr.stop)
 
 
 LOOKS: Mapping[str, Look] = {

@@ -405,18 +405,6 @@ def test_updates_left_are_told_where_the_kernel_tells_them() -> None:
     assert HEALTHY.but(driver=FakeDriver(), **there).check("module.updates").outcome is Outcome.WARN
 
 
-def test_17_holes_are_too_many_for_linux_6_8() -> None:
-    ram = "".join(f"{n:02x}000000-{n:02x}0fffff : System RAM\n" for n in range(1, 18))
-    files = {
-        "/proc/sys/kernel/osrelease": "6.8.0-1004-intel",
-        "/boot/config-6.8.0-1004-intel": "CONFIG_INTEL_TDX_HOST=y\n",
-        "/proc/iomem": ram,
-    }
-    assert HEALTHY.but(files=files).check("kernel.reserved-areas").outcome is Outcome.FAIL
-    files["/proc/iomem"] = ram[ram.index("\n") + 1 :]
-    assert HEALTHY.but(files=files).check("kernel.reserved-areas").outcome is Outcome.PASS
-
-
 def test_every_check_has_one_way_to_be_made_and_no_other_is_there() -> None:
     known = checks()
     own = [id_ for area in AREAS for id_ in area.LOOKS]
@@ -429,7 +417,7 @@ def test_every_check_has_one_way_to_be_made_and_no_other_is_there() -> None:
 def test_every_check_is_seen_to_fail_or_warn_by_a_test() -> None:
     seen = {id_ for _, id_, outcome, _ in SICK.values() if outcome in (Outcome.FAIL, Outcome.WARN)}
     of_module = {check.id for check in checks() if check.id.startswith("module.")}
-    # A processor without VMX and microcode 0 are in test_diagnosis.
+    # A processor without VMX and microcode 0 are in test_diagnosis, holes in test_kernel_checks.
     others = {"processor.vmx", "processor.microcode", "kernel.reserved-areas"}
     assert {check.id for check in checks()} - seen - of_module - others == set()
 
