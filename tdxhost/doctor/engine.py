@@ -72,7 +72,6 @@ class Check:
     msrs: tuple[int, ...] = ()
     bits: tuple[str, ...] = ()
     severity: Outcome = Outcome.FAIL
-    reference: str = ""
 
     @property
     def area(self) -> Area:
