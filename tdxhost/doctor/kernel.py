@@ -13,7 +13,7 @@ from tdxhost.doctor.engine import (
     warned,
 )
 from tdxhost.doctor.facts import Facts
-from tdxhost.errors import DriverMissing
+from tdxhost.errors import DriverMissing, NotRead, Why
 from tdxhost.processors import Missing
 from tdxhost.records import ModuleStatus, Provider
 from tdxhost.topology import format_cpu_list
@@ -21,6 +21,8 @@ from tdxhost.wording import config_not_pending
 from tdxhost.words import count, span
 
 TSX_CTRL = 0x122
+#: 1 where a kernel is ready for kexec (Linux Documentation/ABI/testing/sysfs-kernel-kexec-kdump).
+KEXEC_LOADED = "/sys/kernel/kexec_loaded"
 MIB, GIB = 1 << 20, 1 << 30
 #: Reserved areas of a TDMR; TDX module ABI spec, TDMR_INFO.
 RESERVED_AREAS = 16
@@ -143,6 +145,20 @@ def s3(facts: Facts) -> Found:
     return warned("/sys/power/mem_sleep has deep, and the driver is not loaded")
 
 
+def kexec(facts: Facts) -> Found:
+    """A next kernel that does not come through firmware, where partial writes do harm."""
+    if not (facts.model and facts.model.partial_write):
+        return not_applicable("this processor has no partial-write machine check erratum")
+    try:
+        loaded = facts.host.text(KEXEC_LOADED)
+    except NotRead as error:
+        if error.why is not Why.ABSENT:
+            raise
+        return passed("this kernel has no kexec")
+    told = f"{facts.model.name}, {KEXEC_LOADED} is {loaded}"
+    return passed(told) if loaded == "0" else warned(told)
+
+
 def x2apic(facts: Facts) -> Found:
     """The mode of the APIC that TDX hosts run in."""
     if "nox2apic" in facts.words:
@@ -222,6 +238,7 @@ LOOKS: Mapping[str, Look] = {
     "kernel.module-signing": module_signing,
     "kernel.hibernation": hibernation,
     "kernel.s3": s3,
+    "kernel.kexec": kexec,
     "kernel.x2apic": x2apic,
     "kernel.tsx": tsx,
     "kernel.command-line": command_line,

@@ -66,6 +66,13 @@ def check_up(host: Host) -> None:
     assert [call.status for call in witness.of(CONFIG)] == ["TDX_SUCCESS"]
 
 
+def test_doctor_warns_of_a_kernel_that_is_loaded(host: Host) -> None:
+    """Sapphire Rapids: what was a PAMT may give the next kernel machine checks."""
+    found = {check["id"]: check for check in host.json("doctor")["checks"]}
+    assert found["kernel.kexec"]["outcome"] == "warn"
+    assert "kexec -u" in found["kernel.kexec"]["fix"]
+
+
 @pytest.mark.slow
 def test_a_tdx_module_that_nobody_has_used_comes_up(host: Host) -> None:
     hand_over(host)

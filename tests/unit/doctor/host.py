@@ -88,6 +88,7 @@ FILES = {
     "/proc/meminfo": "MemTotal: 4000000 kB\nMemAvailable: 3000000 kB\n",
     "/proc/self/status": "CapEff:\t000001ffffffffff\n",
     "/proc/sys/kernel/osrelease": "6.12.57+deb13-amd64",
+    "/sys/kernel/kexec_loaded": "0",
     "/sys/kernel/security/lockdown": "[none] integrity confidentiality",
     "/sys/module/module/parameters/sig_enforce": "N",
     "/sys/power/state": "freeze mem disk",

@@ -233,6 +233,12 @@ SICK: dict[str, tuple[dict[str, Any], str, Outcome, frozenset[int]]] = {
     ),
     "hibernation": (_kernel(), "kernel.hibernation", Outcome.FAIL, frozenset()),
     "S3 and no driver": ({}, "kernel.s3", Outcome.WARN, frozenset()),
+    "kexec": (
+        {"files": {"/sys/kernel/kexec_loaded": "1"}},
+        "kernel.kexec",
+        Outcome.WARN,
+        frozenset(),
+    ),
     "no driver": ({}, "kernel.driver", Outcome.WARN, frozenset()),
     "nox2apic": (
         {"files": {"/proc/cmdline": "nox2apic"}},

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Checks of the kernel that look at more than one thing of a host."""
 
+from dataclasses import replace
+
 import pytest
 
 from tdxhost.doctor.engine import Outcome, Result
-from tests.unit.doctor.host import HEALTHY
+from tdxhost.doctor.kernel import LOOKS
+from tdxhost.recording import recorded_host
+from tests.unit.doctor.host import HEALTHY, cpuinfo
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -53,3 +57,26 @@ def test_the_tdmr_that_has_no_room_is_named_as_the_kernel_names_it() -> None:
     """TDMR [0x0, 0x80000000) of https://github.com/canonical/tdx/issues/135."""
     result = _areas_on_linux_6_8(_ram((MIB, GIB), *_islands(GIB + 16 * MIB, 16)))
     assert "0x0-0x7fffffff" in result.found.read
+
+
+#: Models by linux-behaviour.md of the reference: those with X86_BUG_TDX_PW_MCE, and others.
+PARTIAL_WRITE = {0x8F: True, 0xCF: True, 0xAD: False, 0xAF: False, 0xDD: False}
+
+
+@pytest.mark.parametrize("model", PARTIAL_WRITE)
+def test_kexec_is_minded_where_partial_writes_do_harm(model: int) -> None:
+    files = {"/proc/cpuinfo": cpuinfo(model=model), "/sys/kernel/kexec_loaded": "1"}
+    result = HEALTHY.but(files=files).check("kernel.kexec")
+    harm = PARTIAL_WRITE[model]
+    assert result.outcome is (Outcome.WARN if harm else Outcome.NOT_APPLICABLE)
+
+
+def test_what_is_not_known_of_kexec_is_no_warning() -> None:
+    never_asked = {path: text for path, text in HEALTHY.files.items() if "kexec" not in path}
+    old = replace(HEALTHY, files=never_asked)
+    assert old.check("kernel.kexec").outcome is Outcome.NOT_CHECKED
+    recording = old.recording()
+    absent = {"what": "/sys/kernel/kexec_loaded", "why": "absent", "reason": "is not there"}
+    recording.answers["data /sys/kernel/kexec_loaded"] = {"not_read": absent}
+    facts = replace(HEALTHY.facts(), host=recorded_host(recording))
+    assert LOOKS["kernel.kexec"](facts).outcome is Outcome.PASS
