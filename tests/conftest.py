@@ -11,6 +11,7 @@ import pytest
 
 import tdxhost
 from tdxhost._abi_build import write_module
+from tests.durations import SECONDS
 from vtdx.vm import kernels
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -19,7 +20,7 @@ HEADER = PROJECT / "kmod/include/uapi/linux/tdxhost.h"
 
 _MARKERS = {"report": "browser", "vm": "vm", "kernels": "kernels"}
 
-#: Quick ones first; then those of few and long files, so that no worker is left with one.
+#: Quick ones first, for whoever waits; workers take them last (_long_first).
 _ORDER = ("unit", "browser", "kernels", "vm")
 
 # What a test of tests/kernels says of its kernel; the rest speaks of the one it runs on.
@@ -71,12 +72,21 @@ def _subject(item: pytest.Item) -> list[tuple[str, object]]:
     return [("kernel", kernel), ("area", _AREAS.get(item.path.stem, "virtual hosts"))]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests, and put the layers in order."""
+def _quick_first(item: pytest.Item) -> int:
+    return _ORDER.index(_layer(item))
+
+
+def _long_first(item: pytest.Item) -> tuple[int, int]:
+    file = item.path.relative_to(PROJECT / "tests").as_posix()
+    return -SECONDS.get(file, 0), -_quick_first(item)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests, and put files in order; xdist keeps to it with --no-loadscope-reorder."""
     for item in items:
         item.add_marker(_layer(item))
         item.user_properties += _subject(item)
-    items.sort(key=lambda item: _ORDER.index(_layer(item)))
+    items.sort(key=_long_first if hasattr(config, "workerinput") else _quick_first)
 
 
 @pytest.hookimpl(wrapper=True)
