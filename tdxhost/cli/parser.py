@@ -4,7 +4,8 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 
@@ -16,6 +17,10 @@ COMMANDS = (
     *("doctor", "enable", "status", "cpu-enable", "info", "memory"),
     *("decode", "report", "compare", "trace", "watch"),
 )
+
+#: Formats of every command, and those that one command alone has.
+FORMATS = ("table", "json", "yaml")
+OF_ONE = {"openmetrics": "report", "nfd": "report"}
 
 DESCRIPTION = "Brings up Intel TDX on this host, step by step, and shows what happened."
 EPILOG = """\
@@ -49,13 +54,16 @@ def _module(command: str) -> ModuleType:
     return import_module(f"tdxhost.cli.{command.replace('-', '_')}")
 
 
-def _common() -> argparse.ArgumentParser:
-    """Options that stand before or after the sub-command."""
+def _common(commands: Sequence[str]) -> argparse.ArgumentParser:
+    """Options that stand before or after the sub-command, which is one of commands."""
+    own = [form for form, owner in OF_ONE.items() if owner in commands]
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
         "--format",
-        choices=("table", "json", "yaml"),
-        help="a table for people (default), or a document with a stable schema",
+        type=partial(_format, commands),
+        choices=(*FORMATS, *own),
+        help="a table for people (default), or a document with a stable schema"
+        + "".join(f"; {form} ({OF_ONE[form]} only)" for form in own),
     )
     common.add_argument(
         "-v", "--verbose", action="count", help="more detail; twice for a log of every call"
@@ -63,18 +71,26 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
+def _format(commands: Sequence[str], form: str) -> str:
+    """A format; the error for one of another command names that one."""
+    owner = OF_ONE.get(form)
+    if owner and owner not in commands:
+        reason = f"{form} is a format of {owner} alone, not of {' or '.join(commands)}"
+        raise argparse.ArgumentTypeError(reason)
+    return form
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; man page and completion are made from it."""
     return _parser(COMMANDS)
 
 
-def _parser(names: Iterable[str]) -> argparse.ArgumentParser:
-    common = _common()
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tdxhost",
         description=DESCRIPTION,
         epilog=EPILOG,
-        parents=[common],
+        parents=[_common(names)],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -85,7 +101,7 @@ def _parser(names: Iterable[str]) -> argparse.ArgumentParser:
             command.NAME,
             help=command.HELP,
             description=command.DESCRIPTION,
-            parents=[common],
+            parents=[_common([command.NAME])],
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tdxhost report: everything there is to say of a host, as a page or a bundle."""
+"""tdxhost report: everything there is to say of a host, for people and for machines."""
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +16,8 @@ from tdxhost.report.bundle import bundle
 from tdxhost.report.collect import replay, take
 from tdxhost.report.document import report_document
 from tdxhost.report.model import Report
+from tdxhost.report.nfd import nfd
+from tdxhost.report.openmetrics import openmetrics
 from tdxhost.report.output import check_target, replace_file, unwinding
 from tdxhost.report.page import page
 from tdxhost.report.words import sentence
@@ -25,10 +28,18 @@ DESCRIPTION = """\
 Writes one HTML file that needs no network: the verdict, CPUs, steps, memory, the TDX module,
 MSRs and kernel, as far as they bear on TDX. Host names, addresses and serial numbers are not
 read. The file is there whole or not at all, for its owner alone to read; with sudo that is the
-caller. As root it says more. Exits with 1 when something failed."""
+caller. As root it says more. Exits with 1 when something failed.
+
+--format openmetrics writes metrics for node_exporter's textfile collector, --format nfd features
+for Node Feature Discovery's local source. With --output the file is there whole or not at all,
+for everyone to read; without it they go to standard output. Where the driver can't be asked they
+hold what else is known, and the exit code is 3 or 4; where all is well nothing is said."""
 
 FILE = "tdxhost-report.html"
 STDOUT = "-"
+
+#: Formats that a timer writes for a service to read.
+FOR_SERVICES: Mapping[str, Callable[[Report], str]] = {"openmetrics": openmetrics, "nfd": nfd}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help=f"where to write it, - for standard output (default: {FILE}; with --format json or "
-        "yaml standard output; with --bundle nowhere)",
+        help=f"where to write it, - for standard output (default: {FILE}; with another "
+        "--format standard output; with --bundle alone nowhere)",
     )
     parser.add_argument(
         "--bundle",
@@ -62,12 +73,27 @@ def run(context: Context) -> ExitCode:
         if output == STDOUT:
             sys.stdout.write(_text(context, report))
         elif output:
-            replace_file(Path(output), _text(context, report).encode())
+            public = given.format in FOR_SERVICES
+            replace_file(Path(output), _text(context, report).encode(), public=public)
         if given.bundle:
             replace_file(Path(given.bundle), bundle(report, recording))
+    if given.format in FOR_SERVICES:
+        return _finish_quietly(report)
     _tell(report, files, sys.stderr if output == STDOUT else sys.stdout)
     failed = report.headline.level is Outcome.FAIL
     return ExitCode.FAILED if failed else ExitCode.OK
+
+
+def _finish_quietly(report: Report) -> ExitCode:
+    """The exit code, with words to standard error only where it says that something is wrong."""
+    if report.refusal:
+        raise report.refusal
+    absent = report.verdict is not None and report.verdict.exit_code is ExitCode.ABSENT
+    failed = report.headline.level is Outcome.FAIL
+    if not absent and not failed:
+        return ExitCode.OK
+    _tell(report, [], sys.stderr)
+    return ExitCode.ABSENT if absent else ExitCode.FAILED
 
 
 def _output(context: Context) -> str:
@@ -88,6 +114,8 @@ def reports(context: Context) -> tuple[Report, Recording]:
 def _text(context: Context, report: Report) -> str:
     if context.for_people:
         return page(report)
+    if of_service := FOR_SERVICES.get(context.arguments.format):
+        return of_service(report)
     return document_text(report_document(report), context.arguments.format)
 
 

@@ -36,13 +36,15 @@ T = TypeVar("T")
 
 #: Modules whose parameters bear on TDX.
 MODULES = ("kvm", "kvm_intel", "tdxhost")
+DRIVER = "the driver"
 
 
 @dataclass
 class Reader:
-    """Asks, and keeps what could not be had."""
+    """Asks, and keeps what could not be had; refusals has the first error of each."""
 
     unread: list[Unread] = field(default_factory=list)
+    refusals: dict[str, TdxHostError] = field(default_factory=dict)
 
     def get(self, what: str, ask: Callable[[], T]) -> T | None:
         """What is asked for; None where it can't be had."""
@@ -56,6 +58,7 @@ class Reader:
         """Keeps why something could not be had."""
         reason = error.reason if isinstance(error, NotRead) else error.message
         self.unread.append(Unread(what, reason, error.hint))
+        self.refusals.setdefault(what, error)
 
 
 def take(host: Host, open_driver: Opener, judge: Judge) -> tuple[Report, Recording]:
@@ -80,7 +83,7 @@ def collect(facts: Facts, *, taken_at: str, tdxhost: str) -> Report:
     """Reads a host and its driver, live or recorded; taken_at is UTC, in ISO 8601."""
     reader = Reader()
     tables = Tables(FieldTable.load(), facts.table, facts.judge)
-    state = reader.get("the driver", lambda: _state(facts))
+    state = reader.get(DRIVER, lambda: _state(facts))
     threads = reader.get("CPUs", lambda: _threads(facts, state)) or ()
     diagnosis = diagnose(facts)
     verdict = facts.judge.state(state) if state else None
@@ -94,6 +97,7 @@ def collect(facts: Facts, *, taken_at: str, tdxhost: str) -> Report:
         diagnosis=diagnosis,
         state=state,
         verdict=verdict,
+        refusal=reader.refusals.get(DRIVER),
         metadata=_metadata(facts, tables.fields, state),
         msrs=tuple(_msrs(facts, reader)),
         regions=reader.get("memory map", lambda: facts.regions) or (),

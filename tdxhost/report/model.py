@@ -9,6 +9,7 @@ from tdxhost.doctor.diagnosis import Diagnosis
 from tdxhost.doctor.engine import Outcome
 from tdxhost.doctor.facts import MsrReading, Region
 from tdxhost.doctor.identity import Identity
+from tdxhost.errors import TdxHostError
 from tdxhost.fields import FieldTable
 from tdxhost.findings import Judge, Verdict
 from tdxhost.klog.diagnosis import Finding
@@ -61,7 +62,10 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything; state and verdict are None where the driver could not be asked."""
+    """Everything; state and verdict are None where the driver could not be asked.
+
+    refusal is why it could not.
+    """
 
     taken_at: str
     tdxhost: str
@@ -72,6 +76,7 @@ class Report:
     diagnosis: Diagnosis
     state: State | None
     verdict: Verdict | None
+    refusal: TdxHostError | None
     metadata: Metadata
     msrs: tuple[MsrReading, ...]
     regions: tuple[Region, ...]

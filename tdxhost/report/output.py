@@ -2,7 +2,8 @@
 """Writes a file whole or not at all.
 
 What a report holds the kernel may show to root alone: its file is its owner's to read, and
-belongs to whoever called sudo.
+belongs to whoever called sudo. A public one is there for a service of the host to read, which
+has a user of its own, and belongs to who runs the command.
 """
 
 import os
@@ -19,6 +20,7 @@ from tdxhost.errors import Usage
 #: What ends a process that would leave a temporary file behind; Ctrl-C is an exception anyway.
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 OWNER_ONLY = 0o600
+FOR_EVERYONE = 0o644
 
 
 class Ended(BaseException):
@@ -66,12 +68,12 @@ def check_target(path: Path) -> None:
         raise Usage(f"{path} is {what}, and is left as it is", "Give another name with --output.")
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, public: bool = False) -> None:
     """Puts a file at a path, where an older one may be; until it is whole that one stays."""
     check_target(path)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        _write(new, content)
+        _write(new, content, public=public)
         new.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -80,10 +82,13 @@ def replace_file(path: Path, content: bytes) -> None:
         new.unlink(missing_ok=True)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, public: bool) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)
     with os.fdopen(fd, "wb") as file:
-        if owner := caller(os.environ):
+        if public:
+            # Whatever the umask of a timer is.
+            os.fchmod(fd, FOR_EVERYONE)
+        elif owner := caller(os.environ):
             os.fchown(fd, *owner)
         file.write(content)
         file.flush()
