@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The plans that come with the package: what each is for, and what it may do."""
+
+import pytest
+import yaml
+
+from tdxhost.reference import DATA
+from tdxhost.validation.options import duration
+from tdxhost.validation.plan_file import ready_plans
+
+NAMES = [name for name, _ in ready_plans()]
+PLANS = {
+    name: yaml.safe_load((DATA / "plans" / f"{name}.yaml").read_text(encoding="utf-8"))
+    for name in NAMES
+}
+
+
+def ids(boot: dict[str, list[object]]) -> list[str]:
+    """The tests of a boot."""
+    return [next(iter(test)) if isinstance(test, dict) else str(test) for test in boot["tests"]]
+
+
+def test_there_is_a_plan_for_each_occasion() -> None:
+    assert NAMES == ["hotplug", "smoke", "soak", "standard"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_ready_plan_is_called_as_its_file(name: str) -> None:
+    assert PLANS[name]["name"] == name
+    assert dict(ready_plans())[name] == PLANS[name]["about"]
+
+
+def test_only_the_plan_that_is_called_after_it_disturbs_the_machine() -> None:
+    assert [name for name in NAMES if PLANS[name].get("disturbs")] == ["hotplug"]
+
+
+@pytest.mark.parametrize("name", ["smoke", "soak"])
+def test_short_and_long_plans_need_no_reboot(name: str) -> None:
+    assert len(PLANS[name]["boots"]) == 1
+
+
+def test_the_soak_takes_four_hours() -> None:
+    times = [
+        duration(options["for"])
+        for test in PLANS["soak"]["boots"][0]["tests"]
+        if isinstance(test, dict)
+        for options in test.values()
+    ]
+    assert sum(times) == 4 * 3600
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_boot_ends_with_a_look_at_the_kernel_log(name: str) -> None:
+    assert {ids(boot)[-1] for boot in PLANS[name]["boots"]} == {"log.clean"}
+
+
+def test_the_standard_plan_tries_each_order_before_it_compares_them() -> None:
+    orders = []
+    for boot in PLANS["standard"]["boots"]:
+        orders += [test["cpus.enable"]["order"] for test in boot["tests"] if "cpus.enable" in test]
+        if "cpus.orders-agree" in ids(boot):
+            break
+    assert sorted(orders) == ["at-once", "backwards", "forwards", "shuffled"]
