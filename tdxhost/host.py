@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from tdxhost.errors import NotRead, Why
 from tdxhost.sieve import sieve, sieve_log
@@ -127,6 +128,30 @@ class LiveHost(Host):
             return sieve_log(_line(record) for record in _records(fd))
         finally:
             os.close(fd)
+
+
+class LogTail:
+    """A context manager: what the kernel logs from here on; NotRead where that can't be read.
+
+    Lines are as dmesg prints them, all of them.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._fd = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise _not_read("the kernel's log", error) from error
+        os.lseek(self._fd, 0, os.SEEK_END)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def lines(self) -> tuple[str, ...]:
+        """What was logged since it was last asked."""
+        return tuple(_line(record) for record in _records(self._fd))
 
 
 def _records(fd: int) -> Iterator[str]:

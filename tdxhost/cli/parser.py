@@ -15,7 +15,7 @@ from tdxhost.cli.context import Context
 #: Sub-commands; each is a module, with _ for -.
 COMMANDS = (
     *("doctor", "enable", "status", "cpu-enable", "info", "memory"),
-    *("decode", "report", "compare", "trace", "watch"),
+    *("decode", "report", "compare", "trace", "watch", "validate"),
 )
 
 #: Formats of every command, and those that one command alone has.

@@ -195,9 +195,15 @@ class Run:
 
     @property
     def needs_reboot(self) -> bool:
-        """Whether tests are left that a reboot makes possible, and nothing else."""
-        left = [test.outcome for test in self.tests if test.outcome in OPEN]
-        return bool(left) and Outcome.NEEDS_REBOOT in left
+        """Whether tests are left that only come after a reboot of the machine."""
+        begun = False
+        for _, tests in self.boots():
+            outcomes = {test.outcome for test in tests}
+            if outcomes & OPEN:
+                paused = Outcome.NOT_RUN in outcomes and outcomes != {Outcome.NOT_RUN}
+                return not paused and (begun or Outcome.NEEDS_REBOOT in outcomes)
+            begun = True
+        return False
 
     def boots(self) -> Iterable[tuple[str, list[TestResult]]]:
         """Names of the plan's boots, in order, each with its tests."""

@@ -2,7 +2,7 @@
 """Records as a driver would answer them, to render and to judge."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -214,7 +214,9 @@ class FakeDriver:
             trap=0,
         )
 
-    def enable(self, *, retry: bool = False, skip_non_cmr: bool = False) -> EnableResult:
+    def enable(
+        self, *, cpus: bool = True, retry: bool = False, skip_non_cmr: bool = False
+    ) -> EnableResult:
         self.wishes.append({"retry": retry, "skip_non_cmr": skip_non_cmr})
         if isinstance(self.enabled, BaseException):
             raise self.enabled
@@ -222,6 +224,9 @@ class FakeDriver:
 
     def cpu_enable(self) -> CpuResult:
         return self.cpus[0]
+
+    def cpus_enable(self, cpus: Collection[int] | None = None) -> tuple[CpuResult, ...]:
+        return tuple(one for one in self.cpus if cpus is None or one.cpu in cpus)
 
 
 def context(driver: FakeDriver, form: str = "table", **arguments: Any) -> Context:

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tdxhost validate: a plan of tests, run and filed."""
+
+import argparse
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from tdxhost.cli.context import Context, document_text, write_document
+from tdxhost.cli.validate_progress import Lines
+from tdxhost.errors import ExitCode, TdxAbsent, Usage
+from tdxhost.report.output import replace_file
+from tdxhost.validation.collect import find_tests
+from tdxhost.validation.journal import Journal
+from tdxhost.validation.options import duration
+from tdxhost.validation.plan import Plan, with_time
+from tdxhost.validation.plan_file import parse_plan, read_plan
+from tdxhost.validation.result import Run, RunOutcome, run_document
+from tdxhost.validation.runner import Bench, Paused, Runner, begin
+
+NAME = "validate"
+HELP = "run a plan of tests on this host, and file the results"
+DESCRIPTION = """\
+Runs the tests of a plan: a list of boots, each from an untouched TDX module on. What needs a
+reboot is said, and done after it with --resume. Results are kept as they come, with the evidence
+for each failure; at the end there are result.json, junit.xml and report.html. Needs root.
+
+Plans: smoke (a minute), standard (the default), soak (hours), hotplug (disturbs the machine), or
+a YAML file. Exits with 0 when all has passed, with 1 when something failed, could not run, or
+waits for a reboot."""
+
+STATE = Path("/var/lib/tdxhost")
+#: Seeds are printed, and typed by people.
+SEEDS = 1_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds PLAN and all options."""
+    parser.add_argument(
+        "plan", metavar="PLAN", nargs="?", default="standard", help="a ready plan, or a YAML file"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--list", action="store_true", help="show plans and tests: id, what each holds, and why"
+    )
+    what.add_argument(
+        "--check", action="store_true", help="look for errors in PLAN, and run nothing"
+    )
+    what.add_argument(
+        "--resume", action="store_true", help="go on with the run that was begun last"
+    )
+    parser.add_argument(
+        "--only",
+        metavar="ID",
+        action="append",
+        help="of the plan, only this test; may be given more than once",
+    )
+    parser.add_argument(
+        "--tests", metavar="DIR", type=Path, help="a folder with tests of your own (pytest)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, help="repeat a run's random choices (default: by chance)"
+    )
+    parser.add_argument(
+        "--time", metavar="TIME", help="how long the plan's soak tests take in all, such as 30m"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="FILE",
+        type=Path,
+        help="also say what is different in this result.json, of another machine or BIOS",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="put result.json, junit.xml, report.html here too",
+    )
+    parser.add_argument(
+        "--state",
+        metavar="DIR",
+        type=Path,
+        default=STATE,
+        help=f"where runs are kept, with their evidence (default: {STATE})",
+    )
+
+
+def run(context: Context) -> ExitCode:
+    """Runs a plan, or what else was asked for."""
+    given = context.arguments
+    if given.list:
+        print(len(find_tests()))
+        return ExitCode.OK
+    if given.check:
+        return _check(context)
+    with stopping():
+        runner = _resumed(context) if given.resume else _begun(context)
+        try:
+            done = runner.go_on()
+        except Paused as paused:
+            _file(context, runner, paused.run)
+            raise
+    _file(context, runner, done)
+    return ExitCode.OK if done.outcome is RunOutcome.PASSED else ExitCode.FAILED
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the run as Ctrl-C does: all is kept."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check(context: Context) -> ExitCode:
+    plan = read_plan(context.arguments.plan, find_tests(context.arguments.tests))
+    tests = sum(len(boot.items) for boot in plan.boots)
+    print(f"{plan.file}: {len(plan.boots)} boots, {tests} tests, no errors")
+    return ExitCode.OK
+
+
+def _begun(context: Context) -> Runner:
+    given = context.arguments
+    plan = _timed(_chosen(read_plan(given.plan, find_tests(given.tests)), given.only), given.time)
+    bench = _bench(context)
+    seed = secrets.randbelow(SEEDS) if given.seed is None else given.seed
+    begun = begin(bench, plan, seed)
+    kept = {"tests": str(given.tests.absolute()) if given.tests else None}
+    kept |= {"only": given.only, "time": given.time}
+    journal = Journal.create(given.state / "validate", begun, plan.text, kept)
+    return Runner(bench, plan, begun, journal, given.tests)
+
+
+def _chosen(plan: Plan, only: list[str] | None) -> Plan:
+    """The plan with only the tests that were asked for."""
+    if not only:
+        return plan
+    known = {item.test.id for boot in plan.boots for item in boot.items}
+    if missing := [one for one in only if one not in known]:
+        raise Usage(f"--only {missing[0]}: plan {plan.name} has no such test")
+    boots = (
+        replace(boot, items=tuple(item for item in boot.items if item.test.id in only))
+        for boot in plan.boots
+    )
+    return replace(plan, boots=tuple(boot for boot in boots if boot.items))
+
+
+def _timed(plan: Plan, time: str | None) -> Plan:
+    """The plan with its soak tests taking this time in all."""
+    if time is None:
+        return plan
+    try:
+        return with_time(plan, duration(time))
+    except ValueError as error:
+        raise Usage(f"--time {time}: {error}") from error
+
+
+def _resumed(context: Context) -> Runner:
+    journal = Journal.latest(context.arguments.state / "validate")
+    kept = journal.read()
+    said = kept.arguments
+    folder = Path(said["tests"]) if said["tests"] else None
+    plan = parse_plan(journal.plan_text(), str(kept.run.plan["file"]), find_tests(folder))
+    plan = _timed(_chosen(plan, said["only"]), said["time"])
+    return Runner(_bench(context), plan, kept.run, journal, folder, kept.boot_id)
+
+
+def _bench(context: Context) -> Bench:
+    """The host to run on; an absent driver, TDX or permission ends it here."""
+    with context.open_driver() as driver:
+        info = driver.get_info()
+    verdict = context.judge.host(info)
+    if verdict and verdict.exit_code is ExitCode.ABSENT:
+        found = verdict.findings[0]
+        raise TdxAbsent(found.message, found.hint)
+    return Bench(context.host, context.open_driver, context.judge, Lines(sys.stderr))
+
+
+def _file(context: Context, runner: Runner, run: Run) -> None:
+    """Puts the results where they are looked for, and shows them."""
+    document = run_document(run)
+    text = document_text(document, "json")
+    for folder in filter(None, (runner.journal.folder, context.arguments.output)):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / "result.json", text.encode())
+    if not context.for_people:
+        write_document(document, context.arguments.format)
+        return
+    for test in run.tests:
+        print(f"{test.outcome:16} {test.boot}: {test.title} {test.message}")
+        if test.evidence:
+            print(test.evidence.details)
