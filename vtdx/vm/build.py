@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from vtdx.vm import cache, roots
@@ -71,8 +72,32 @@ def driver(kernel: Kernel, make_args: str = "") -> Path:
     return module(kernel, "kmod", "tdxhost", make_args)
 
 
-def module(kernel: Kernel, folder: str, name: str, make_args: str = "") -> Path:
-    """``name``.ko for a kernel, built from a folder of the project without a warning."""
+@dataclass(frozen=True)
+class Edit:
+    """A change to a source file, whose name is relative to its folder; ``old`` is there once."""
+
+    file: str
+    old: str
+    new: str
+
+    def apply(self, folder: Path) -> None:
+        """Make it below a folder; SetupFailed where it does not fit."""
+        path = folder / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise SetupFailed(
+                f"{self.file} has {self.old!r} {text.count(self.old)} times, not once."
+            )
+        path.write_text(text.replace(self.old, self.new))
+
+
+def module(
+    kernel: Kernel, folder: str, name: str, make_args: str = "", edits: tuple[Edit, ...] = ()
+) -> Path:
+    """``name``.ko for a kernel, built from a folder of the project without a warning.
+
+    ``edits`` are made to a copy, for a driver that has to be found out.
+    """
     if kernel.headers is None:
         raise SetupFailed(
             f"There are no headers to build {name}.ko for {kernel.image} with.",
@@ -83,12 +108,15 @@ def module(kernel: Kernel, folder: str, name: str, make_args: str = "") -> Path:
     def make(into: Path) -> None:
         with scratch_folder(kernel.toolroot and kernel.toolroot / "var/tmp") as scratch:
             copy(files, scratch)
+            for edit in edits:
+                edit.apply(scratch / folder)
             output = _make_module(kernel, scratch / folder, f"{make_args} modules")
             if "warning:" in output:
                 raise SetupFailed(f"{name}.ko does not build cleanly:\n{output.strip()}")
             shutil.copy(scratch / folder / f"{name}.ko", into)
 
-    key = cache.key_of_files(files, PROJECT, name, kernel.release, str(kernel.headers), make_args)
+    about = (name, kernel.release, str(kernel.headers), make_args, *map(repr, edits))
+    key = cache.key_of_files(files, PROJECT, *about)
     return cache.entry("module", key, make, f"building {name}.ko for {kernel.release}")
 
 
