@@ -244,6 +244,7 @@ def test_a_name_that_is_no_text_boots_like_any_other(tmp_path: Path) -> None:
         (("--kernel", __file__), "is not a bzImage"),
         (("--kernel", "/proc/self/mem"), "Input/output error"),
         (("--log", "/"), "is a folder"),
+        (("--put", "/no/such/file"), "--put /no/such/file: no such file"),
         (("--log", "/no/such/folder/log"), "there is no folder /no/such/folder"),
         (("--log", "/proc/self/log"), "can't be written"),
         (("--log", "/dev/null/log"), "there is no folder /dev/null"),

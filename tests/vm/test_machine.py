@@ -171,13 +171,17 @@ def test_no_qemu_outlives_the_script(running: Running, number: signal.Signals) -
 def test_size_kernel_arguments_and_files_are_as_asked(tmp_path: Path) -> None:
     log, console = tmp_path / "log", tmp_path / "console"
     options = ("--smp", "6", "--mem", "3G", "--append", "vtdx.test=1", "--log", str(log))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").write_text("mine\n")
+    options = (*options, "--console", str(console), "--put", str(tmp_path / "mine"))
     script = "nproc; grep -c ^node /proc/zoneinfo; cat /proc/cmdline; grep MemTotal /proc/meminfo"
-    done = vm("--", "sh", "-c", script, options=(*options, "--console", str(console)))
+    done = vm("--", "sh", "-c", f"{script}; cat /root/mine/file", options=options)
 
     lines = done.stdout.decode().splitlines()
     assert lines[0] == "6"
     assert "vtdx.test=1" in lines[2]
     assert 2.5 * (1 << 20) < int(lines[3].split()[1]) < 3 * (1 << 20)
+    assert lines[4] == "mine"
     first = json.loads(log.read_text().splitlines()[0])
     assert first["event"] == "start"
     assert first["schema"] == "vtdx-log/1"

@@ -16,6 +16,9 @@ from vtdx.vm.machine import Machine, Spec
 
 DEFAULT_PLATFORM = "spr-2s"
 
+# Where the files of --put are.
+PUT = "/root"
+
 EXIT_USAGE = 2
 EXIT_DEADLINE = 124
 EXIT_MACHINE = 125
@@ -64,6 +67,14 @@ def parser() -> argparse.ArgumentParser:
     add("--log", metavar="FILE", type=Path, help="every SEAMCALL and VMX transition, JSON lines")
     add("--console", metavar="FILE", type=Path, help="the kernel's console")
     add("--append", metavar="ARGS", default="", help="more words for the kernel's command line")
+    add(
+        "--put",
+        metavar="PATH",
+        type=Path,
+        action="append",
+        default=[],
+        help=f"a file or folder that the machine gets too, in {PUT}",
+    )
     add("--no-driver", action="store_true", help="do not load the driver")
     add("--timeout", metavar="S", type=_seconds, help="overall limit in seconds, from the boot on")
     add(
@@ -195,6 +206,17 @@ def _check_files(options: argparse.Namespace) -> None:
         parser().error(f"{platform.told(str(error.filename))}: {error.strerror}")
 
 
+def _put(paths: list[Path]) -> dict[str, Path]:
+    """Files that are put into the machine: path there to file here."""
+    files: dict[str, Path] = {}
+    for path in map(Path.resolve, paths):
+        if not path.exists():
+            parser().error(f"--put {path}: no such file")
+        found = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+        files |= {f"{PUT}/{one.relative_to(path.parent)}": one for one in found}
+    return files
+
+
 def _check_kernel(name: str) -> None:
     if name in kernels.releases():
         return
@@ -239,4 +261,5 @@ def _spec(options: argparse.Namespace) -> Spec:
         seam=options.seam and options.seam.resolve(),
         log=options.log,
         console=options.console,
+        extra=_put(options.put),
     )
