@@ -28,7 +28,7 @@ OF_THE_MACHINE = ("./usr/lib/vtdx", "./lost+found")
 
 COMMANDS = (
     *("doctor", "enable", "status", "cpu-enable", "info", "memory"),
-    *("decode", "trace", "watch", "report", "compare"),
+    *("decode", "trace", "watch", "report", "compare", "validate"),
 )
 
 # What bash, zsh and fish offer for "tdxhost en": each by its own means.
