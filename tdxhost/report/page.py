@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A report as one HTML file that needs nothing beside it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tdxhost.doctor.engine import Area, Outcome, Result
@@ -14,16 +13,16 @@ from tdxhost.leaves import leaf_name
 from tdxhost.msrs import BitField, WrongBits
 from tdxhost.records import Code, CpuResult, CpuState, RangeKind, StepResult
 from tdxhost.report.grid import Core, Package, Thread, packages
+from tdxhost.report.html import FOLDER, render
 from tdxhost.report.model import Report
 from tdxhost.report.space import NAMES, Drawing, draw, tracks
 from tdxhost.report.timeline import Timeline, timeline
-from tdxhost.report.words import metadata_text, sentence
+from tdxhost.report.words import metadata_text
 from tdxhost.state import Outcome as Attempt
 from tdxhost.topology import format_cpu_list
 from tdxhost.wording import cpus_named
 from tdxhost.words import count, duration, register, size, span
 
-FOLDER = Path(__file__).parent
 TEMPLATE = "report.html.j2"
 
 #: How a CPU stands, as the grid has it: symbol and words.
@@ -139,27 +138,7 @@ class MsrView:
 
 def page(report: Report) -> str:
     """The report as HTML; no network, no other file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
-    return environment.get_template(TEMPLATE).render(
-        **view(report),
-        # Both are the package's own files.
-        css=Markup(_text("report.css")),
-        js=Markup(_text("report.js")),
-    )
-
-
-def _text(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+    return render(FOLDER / TEMPLATE, view(report), FILTERS)
 
 
 def view(report: Report) -> dict[str, Any]:
@@ -169,6 +148,10 @@ def view(report: Report) -> dict[str, Any]:
     drawn = draw(tracks(memory, report.regions, report.logged_cmrs))
     steps = report.state.steps if report.state else ()
     return {
+        "title": "TDX host report",
+        "taken_at": report.taken_at,
+        "tdxhost": report.tdxhost,
+        "document": "tdxhost report --format json",
         "report": report,
         "level": LEVELS[report.headline.level],
         "levels": LEVELS,
@@ -300,7 +283,7 @@ def _features(report: Report) -> list[str]:
     return report.tables.fields.feature_names(report.state.info.tdx_features0)
 
 
-FILTERS = {
+FILTERS: dict[str, Callable[..., Any]] = {
     "kind": NAMES.__getitem__,
     "metadata": metadata_text,
     "build_date": build_date,
@@ -308,7 +291,6 @@ FILTERS = {
     "cpus_named": cpus_named,
     "duration": duration,
     "register": register,
-    "sentence": sentence,
     "size": size,
     "span": span,
 }
