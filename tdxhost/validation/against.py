@@ -12,7 +12,8 @@ from typing import Any
 from tdxhost.errors import BadData, Usage
 from tdxhost.validation.result import Measured, Outcome, Run, TestResult, Unit
 from tdxhost.validation.shape import WrongShape, check_run
-from tdxhost.validation.words import FACTS, fact_text, highest, typical
+from tdxhost.validation.values import highest, matters, typical
+from tdxhost.validation.words import FACTS, fact_text
 
 RESULT = "result.json"
 NO_RESULT = (
@@ -20,11 +21,6 @@ NO_RESULT = (
 )
 #: A result of thousands of CPUs and tests has some megabytes.
 MOST_BYTES = 256 << 20
-
-#: A time got different by this factor, either way, and by as much as this: less comes and goes
-#: with an interrupt (SMIs take tens of µs).
-FACTOR = 1.25
-LEAST_NS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +167,9 @@ def _both_measured(here: TestResult, there: TestResult) -> Iterator[tuple[Measur
             yield one, twin
 
 
-def _matters(unit: Unit, here: float, there: float) -> bool:
-    """Whether a difference is more than what comes and goes; of sizes and counts, any is."""
-    if unit is not Unit.NS:
-        return here != there
-    low, high = sorted((here, there))
-    return high - low >= LEAST_NS and high >= FACTOR * low
-
-
 def _values(test: TestResult, one: Measured, twin: Measured) -> Iterator[Value]:
     for value in _all_values(test, one, twin):
-        if _matters(value.unit, value.here, value.there):
+        if matters(value.unit, value.here, value.there):
             yield value
 
 
@@ -196,13 +184,22 @@ def _all_values(test: TestResult, one: Measured, twin: Measured) -> Iterator[Val
 
 
 def _apart(test: TestResult, one: Measured, twin: Measured) -> Iterator[Apart]:
-    """CPUs that got slower or faster than the machine did, in their order."""
+    """CPUs that got slower or faster than the machine did, those that did most first."""
     both = {cpu: (one.by_cpu[cpu], twin.by_cpu[cpu]) for cpu in one.by_cpu if cpu in twin.by_cpu}
     middle = _middle(one.unit, both.values())
-    for cpu, (here, there) in sorted(both.items()):
-        if _matters(one.unit, here, there * middle):
-            beside = here / there / middle if there else None
-            yield Apart(test.boot, test.title, one.name, one.unit, cpu, here, there, beside)
+    about = test.boot, test.title, one.name, one.unit
+    found = [
+        Apart(*about, cpu, here, there, here / there / middle if there else None)
+        for cpu, (here, there) in sorted(both.items())
+        if matters(one.unit, here, there * middle)
+    ]
+    yield from sorted(found, key=_closeness)
+
+
+def _closeness(apart: Apart) -> float:
+    """1 for a CPU that did as the others did, less the more it differs either way."""
+    beside = apart.beside or 0.0
+    return min(beside, 1 / beside) if beside else 0.0
 
 
 def _middle(unit: Unit, both: Iterable[tuple[int, int]]) -> float:

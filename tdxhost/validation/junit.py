@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from tdxhost.validation.result import Outcome, Run, TestResult
+from tdxhost.validation.values import measured_text
 from tdxhost.validation.words import (
     bios,
     evidence_lines,
     fact_text,
     first_line,
-    measured_text,
     said,
     system,
 )

@@ -3,7 +3,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from statistics import median_low
 from typing import Any
 
 from tdxhost.validation.result import (
@@ -11,15 +10,13 @@ from tdxhost.validation.result import (
     OPEN,
     Evidence,
     FailedCall,
-    Measured,
     Outcome,
     Run,
     RunOutcome,
     TestResult,
-    Unit,
 )
 from tdxhost.wording import cpus_named
-from tdxhost.words import count, duration, size
+from tdxhost.words import count, size
 
 INDENT = "  "
 LABELS = {
@@ -108,39 +105,6 @@ def counts(run: Run) -> list[tuple[Outcome, int]]:
     """How many tests came to what, without what none came to; the bad first."""
     order = (*(one for one in LABELS if one in BAD), *(one for one in LABELS if one not in BAD))
     return [(outcome, number) for outcome in order if (number := run.count(outcome))]
-
-
-def value_text(value: int, unit: Unit) -> str:
-    """A measured value with its unit."""
-    match unit:
-        case Unit.NS:
-            return duration(value)
-        case Unit.BYTES:
-            return size(value)
-        case Unit.COUNT:
-            return str(value)
-
-
-def measured_text(measured: Measured) -> str:
-    """What was measured, such as lp_init: median 1.2 ms, most 1.9 ms on CPU 3."""
-    told = []
-    if measured.value is not None:
-        told.append(value_text(measured.value, measured.unit))
-    if measured.by_cpu:
-        middle, (cpu, most) = typical(measured), highest(measured)
-        told.append(f"median {value_text(middle, measured.unit)}")
-        told.append(f"most {value_text(most, measured.unit)} on CPU {cpu}")
-    return f"{measured.name}: {', '.join(told) or NOT_KNOWN}"
-
-
-def typical(measured: Measured) -> int:
-    """The median over CPUs: a value that a CPU has, of two the lower."""
-    return median_low(measured.by_cpu.values())
-
-
-def highest(measured: Measured) -> tuple[int, int]:
-    """The CPU with the highest value, the first where several have it, and the value."""
-    return max(sorted(measured.by_cpu.items()), key=lambda one: one[1])
 
 
 def fact_name(name: str) -> str:

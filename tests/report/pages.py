@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages of hosts of every size and state, and what is asked of them in the browser."""
+"""Pages of hosts and of runs, of every size and state, to ask things of in the browser."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from tdxhost.report.collect import take
 from tdxhost.report.model import Report
 from tdxhost.report.page import page
 from tdxhost.report.verdict import headline
+from tdxhost.validation.against import compare_runs
+from tdxhost.validation.page import page as validation_page
 from tests.unit.machines import fake_host, many_cmrs, many_cpus, no_driver, some_results
 from tests.unit.samples import FakeDriver, context, cpu, failed_cpu
+from tests.unit.validation.runs import changed, earlier, large_run, sample
 
 #: Nothing that is longer than a page is wide may push it out.
 LONG = "a" * 300
@@ -86,7 +89,26 @@ HOSTS: dict[str, Callable[[], Report]] = {
 }
 
 
+def validation() -> str:
+    """A run in which all has happened that can, beside one of an older BIOS."""
+    long = changed(sample(), 7, message=LONG, source=LONG, options={"order": LONG})
+    return validation_page(long, compare_runs(long, earlier()))
+
+
+def validation_large() -> str:
+    """A run on 448 CPUs, of which some got slower."""
+    run = large_run(dict.fromkeys(range(30, 60), 1_000_000))
+    return validation_page(run, compare_runs(run, large_run({})))
+
+
+RUNS: dict[str, Callable[[], str]] = {
+    "validation": validation,
+    "validation-large": validation_large,
+}
+PAGES = (*HOSTS, *RUNS)
+
+
 @cache
 def html(name: str) -> str:
-    """The page of a host."""
-    return page(HOSTS[name]())
+    """A page, of a host or of a run."""
+    return RUNS[name]() if name in RUNS else page(HOSTS[name]())

@@ -77,11 +77,12 @@ globalThis.probes = (() => {
     }).map(() => name(text));
   });
 
-  // Labels of the axis that run into each other.
+  // Labels of drawings that run into each other.
   const collisions = () => {
     const boxes = [...document.querySelectorAll("svg .tick")].map((one) => one.getBoundingClientRect());
     return boxes.filter((one, at) => boxes.some((other, place) =>
-      place !== at && one.left < other.right && other.left < one.right)).length;
+      place !== at && one.left < other.right && other.left < one.right
+      && one.top < other.bottom && other.top < one.bottom)).length;
   };
 
   // What someone who can't see the page would miss.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages of reports in a real Chromium: nothing overflows, all can be read, nothing is fetched."""
+"""Pages in a real Chromium: nothing overflows, all can be read, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.report.browser import Browser
-from tests.report.pages import HOSTS, html
+from tests.report.pages import PAGES, html
 
 WIDTHS = (1280, 400)
 THEMES = ("light", "dark")
@@ -20,7 +20,7 @@ THEMES = ("light", "dark")
 LEAST_CONTRAST = 4.5
 
 PROBES = (Path(__file__).parent / "probes.js").read_text(encoding="utf-8")
-EVERY_HOST = pytest.mark.parametrize("name", HOSTS)
+EVERY_PAGE = pytest.mark.parametrize("name", PAGES)
 EVERY_WIDTH = pytest.mark.parametrize("width", WIDTHS)
 EVERY_THEME = pytest.mark.parametrize("theme", THEMES)
 
@@ -41,7 +41,7 @@ def probe(chromium: Browser, name: str) -> Any:
 
 
 @EVERY_WIDTH
-@EVERY_HOST
+@EVERY_PAGE
 def test_nothing_overflows_the_page(chromium: Browser, name: str, width: int) -> None:
     for whole in (False, True):
         show(chromium, name, width, whole=whole)
@@ -61,7 +61,7 @@ def test_the_probe_finds_what_overflows(chromium: Browser) -> None:
 
 
 @EVERY_THEME
-@EVERY_HOST
+@EVERY_PAGE
 def test_all_text_has_contrast(chromium: Browser, name: str, theme: str) -> None:
     show(chromium, name, theme=theme)
     found = probe(chromium, "contrasts")
@@ -78,13 +78,13 @@ def test_the_probe_finds_what_has_no_contrast(chromium: Browser) -> None:
     assert faint["ratio"] == pytest.approx(2.849, abs=0.01)
 
 
-@EVERY_HOST
-def test_labels_of_addresses_do_not_run_into_each_other(chromium: Browser, name: str) -> None:
+@EVERY_PAGE
+def test_labels_of_drawings_do_not_run_into_each_other(chromium: Browser, name: str) -> None:
     show(chromium, name)
     assert probe(chromium, "collisions") == 0
 
 
-@EVERY_HOST
+@EVERY_PAGE
 def test_nothing_is_fetched_and_nothing_complains(chromium: Browser, name: str) -> None:
     show(chromium, name)
     chromium.ask("new Promise((done) => setTimeout(done, 100))")
@@ -94,7 +94,7 @@ def test_nothing_is_fetched_and_nothing_complains(chromium: Browser, name: str) 
         assert chromium.named(event) == []
 
 
-@EVERY_HOST
+@EVERY_PAGE
 def test_it_can_be_used_without_seeing_it(chromium: Browser, name: str) -> None:
     show(chromium, name)
     assert probe(chromium, "unnamed") == []
@@ -153,6 +153,31 @@ def test_a_cpu_that_failed_differs_by_more_than_colour(chromium: Browser) -> Non
     ]
 
 
+def test_a_failure_opens_with_its_evidence(chromium: Browser) -> None:
+    show(chromium, "validation", whole=False)
+    first = "document.querySelector('.finding.fail details')"
+    shown = f"{first}.querySelector('.log').checkVisibility()"
+    assert chromium.ask(shown) is False
+    chromium.ask(f"{first}.querySelector('summary').focus()")
+    chromium.key("Enter")
+    assert chromium.ask(shown) is True
+    assert "TDX_INCONSISTENT_MSR" in chromium.ask(f"{first}.textContent")
+
+
+@EVERY_WIDTH
+def test_every_cpu_of_a_large_run_has_a_column_that_can_be_seen(
+    chromium: Browser, width: int
+) -> None:
+    show(chromium, "validation-large", width)
+    boxes = chromium.ask(
+        "[...document.querySelectorAll('svg.columns rect')].map((rect) => "
+        "{ const box = rect.getBoundingClientRect(); return [box.left, box.width, box.height]; })"
+    )
+    assert len(boxes) == 448
+    assert all(wide >= 1 and high >= 1 for _, wide, high in boxes)
+    assert all(left + wide <= after for (left, wide, _), (after, _, _) in pairwise(boxes))
+
+
 def test_a_picture_of_it_is_as_wide_as_the_window(chromium: Browser) -> None:
     show(chromium, "healthy", 400)
     picture = chromium.picture(height=300)
@@ -161,7 +186,7 @@ def test_a_picture_of_it_is_as_wide_as_the_window(chromium: Browser) -> None:
     assert struct.unpack(">II", picture[16:24]) == (400, 300)
 
 
-@EVERY_HOST
+@EVERY_PAGE
 def test_it_prints(chromium: Browser, name: str) -> None:
     show(chromium, name, theme="dark", whole=False)
     printed = chromium.pdf()

@@ -187,3 +187,32 @@ def changed(run: Run, at: int, **changes: Any) -> Run:
     tests = list(run.tests)
     tests[at] = replace(tests[at], **changes)
     return replace(run, tests=tuple(tests))
+
+
+def earlier() -> Run:
+    """The same machine with an older BIOS, all well: what sample() is compared with."""
+    host = HOST | {
+        "bios_version": "SE5C7411.86B.9409.D04",
+        "bios_date": "11/02/2023",
+        "microcode": [{"version": "0x21000161", "cpus": list(range(8))}],
+        "module_version": "1.5.05",
+    }
+    seven = dict.fromkeys(LP_INIT_NS.keys() - {3}, 600_000)
+    even = dict.fromkeys(LP_INIT_NS, 600_000)
+    run = replace(sample(), id="20260601T101500Z-11aa", started_at="2026-06-01T10:15:00Z")
+    tests = [replace(test, outcome=Outcome.PASSED, message="", evidence=None) for test in run.tests]
+    tests[2] = replace(tests[2], measured=(lp_init(seven),))
+    tests[5] = replace(tests[5], measured=(lp_init(even),))
+    tests[6] = replace(
+        tests[6], measured=(Measured(name="pamt", unit=Unit.BYTES, value=4_294_901_760),)
+    )
+    return replace(run, host=host, tests=tuple(tests[:-1]))
+
+
+def large_run(slow: dict[int, int]) -> Run:
+    """A run on 448 CPUs, all of which take about 600 µs but for some."""
+    by_cpu = {cpu: 600_000 + 1_000 * (cpu % 7) for cpu in range(448)} | slow
+    return run_of(
+        made("machine.able", "forwards"),
+        made("cpus.enable", "forwards", options={"order": "forwards"}, measured=(lp_init(by_cpu),)),
+    )
