@@ -18,6 +18,7 @@ from tdxhost.validation.values import (
     measured_text,
     pair_text,
     ratio_text,
+    seconds_text,
     typical,
     value_text,
 )
@@ -34,10 +35,9 @@ from tdxhost.validation.words import (
     said,
     system,
 )
-from tdxhost.words import count, duration
+from tdxhost.words import count
 
 TEMPLATE = Path(__file__).parent / "validation.html.j2"
-NS_PER_S = 1_000_000_000
 #: More CPUs than this that got different are folded.
 MOST_SHOWN = 12
 
@@ -173,11 +173,6 @@ def evidence_title(evidence: Evidence) -> str:
     return ", ".join(filter(None, told))
 
 
-def seconds(time_s: float) -> str:
-    """How long a test took."""
-    return duration(round(time_s * NS_PER_S)) if time_s else "-"
-
-
 FILTERS: dict[str, Callable[..., Any]] = {
     "call_title": call_title,
     "evidence_title": evidence_title,
@@ -188,5 +183,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "pair": pair_text,
     "ratio": ratio_text,
     "said": said,
-    "seconds": seconds,
+    "seconds": seconds_text,
 }

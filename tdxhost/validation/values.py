@@ -10,6 +10,7 @@ from tdxhost.words import duration, size
 #: with an interrupt (SMIs take tens of µs).
 FACTOR = 1.25
 LEAST_NS = 20_000
+NS_PER_S = 1_000_000_000
 
 
 def value_text(value: int, unit: Unit) -> str:
@@ -21,6 +22,11 @@ def value_text(value: int, unit: Unit) -> str:
             return size(value)
         case Unit.COUNT:
             return str(value)
+
+
+def seconds_text(time_s: float) -> str:
+    """How long a test took."""
+    return duration(round(time_s * NS_PER_S)) if time_s else "-"
 
 
 def pair_text(here: int, there: int, unit: Unit) -> tuple[str, str]:
