@@ -114,7 +114,7 @@ def _in_short(evidence: Evidence, told: str) -> Iterator[str]:
     if more := len(evidence.log) - len(shown):
         yield f"{INDENT}({count(more, 'more line')}; -v shows all)"
     if evidence.snapshot:
-        yield f"Snapshot: {evidence.snapshot}"
+        yield f"Snapshot: {evidence.snapshot}, for --from"
 
 
 def _call(call: FailedCall, told: str) -> Iterator[str]:
@@ -127,10 +127,10 @@ def _call(call: FailedCall, told: str) -> Iterator[str]:
 
 
 def _telling(log: Sequence[str]) -> Sequence[str]:
-    """The last of the lines that have to do with TDX or with a fault, in few cases of all."""
+    """Lines about TDX or a fault, of all where there are none; the first tell the cause."""
     if len(log) <= MOST_LOG:
         return log
-    return ([line for line in log if TELLING.search(line)] or log)[-MOST_LOG:]
+    return ([line for line in log if TELLING.search(line)] or log)[:MOST_LOG]
 
 
 def _unable(run: Run) -> Iterator[Block]:

@@ -219,6 +219,8 @@ def read_run(path: Path) -> Run:
             content = file.read(MOST_BYTES)
         document = json.loads(content, parse_constant=_no_constant)
         check_run(document)
+        # An escape can stand for half a letter, which nothing can be written with.
+        json.dumps(document, ensure_ascii=False).encode()
         return Run.of(document)
     except OSError as error:
         raise Usage(f"{path} can't be read: {error.strerror or error}", NO_RESULT) from error

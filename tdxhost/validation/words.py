@@ -169,10 +169,19 @@ def evidence_lines(evidence: Evidence) -> list[str]:
 def _parts(evidence: Evidence) -> Iterator[tuple[str, list[str]]]:
     yield "SEAMCALLs that failed", [line for call in evidence.calls for line in call_lines(call)]
     yield "Diagnosis", list(evidence.diagnosis)
-    yield "Driver", [f"{name}: {value}" for name, value in evidence.driver.items()]
+    yield "Driver", [f"{name}: {value}" for name, value in driver_facts(evidence)]
     yield "Kernel log since the test began", list(evidence.log)
     yield "Snapshot, for --from", [evidence.snapshot] if evidence.snapshot else []
     yield "Details", evidence.details.splitlines()
+
+
+def driver_facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """What the driver told of itself, without what is not known."""
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in evidence.driver.items()
+        if value is not None
+    ]
 
 
 def call_lines(call: FailedCall) -> list[str]:

@@ -73,8 +73,11 @@ EVIDENCE = Evidence(
         "E   AssertionError: 1 of 8 CPUs failed: CPU 3"
     ),
     driver={
-        "module_status": "unknown",
+        "status": "unknown",
         "step": "cpus",
+        "errno": -5,
+        "cpu": None,
+        "final": False,
         "cpus_online": 8,
         "cpus_enabled": 7,
         "cpus_failed": 1,
@@ -82,7 +85,7 @@ EVIDENCE = Evidence(
     calls=(CALL,),
     log=LOG,
     diagnosis=("processor.msrs-agree: MSR 0x10a on CPU 3 is not that of the other CPUs",),
-    snapshot="snapshots/at-once-cpus.enable.json",
+    snapshot="003-cpus.enable.tar.gz",
 )
 FAILURE = (
     "1 of 8 CPUs failed: CPU 3: TDH.SYS.LP.INIT: TDX_INCONSISTENT_MSR (0xc00009200000010a): "

@@ -313,6 +313,10 @@ NO_JSON = {
     "nan": (b'{"schema": NaN}', "content"),
     "digits": (b"9" * 10_000, "content"),
     "list": (b"[]", "top level"),
+    "half a letter": (
+        json.dumps(run_document(passed())).replace("standard", "\\ud800").encode(),
+        "content",
+    ),
 }
 
 
@@ -366,8 +370,8 @@ def read_or_refused(content: bytes, folder: Path) -> None:
     except TdxHostError:
         return
     assert isinstance(run, Run)
-    json.dumps(run_document(run))
-    junit(run)
+    json.dumps(run_document(run), ensure_ascii=False).encode()
+    junit(run).encode()
     assert not compare_runs(run, run).differs
     compare_runs(run, sample())
     compare_runs(sample(), run)

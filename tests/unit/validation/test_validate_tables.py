@@ -141,14 +141,14 @@ def test_what_is_wrong_comes_before_the_tables(monkeypatch: pytest.MonkeyPatch) 
         "BIOS Intel Corporation, SE5C7411.86B.9535.D04, 04/19/2024; kernel 6.12.48; TDX module",
         "Run: 20260704T083000Z-5c1e; plan standard; seed 4711",
         f"FAILED cpus.enable (order=at-once), boot at-once {FAILURE} Do: {CALL.hint}",
-        "Snapshot: snapshots/at-once-cpus.enable.json",
+        "Snapshot: 003-cpus.enable.tar.gz",
         "BROKEN cpus.sane, boot forwards KeyError: 'rcx'",
         "LOST hotplug.after, boot forwards was running when the run came to a sudden end",
         "Could not run: enable.all, boot at-once CPU 3 is not enabled, and TDH.SYS.CONFIG needs",
         "Boot at-once",
         "11 tests: 1 failed, 1 broken, 1 lost, 4 passed, 1 could not run, 1 needs a reboot, "
         "1 not run, 1 not applicable",
-        "Reboot, then go on with: sudo tdxhost validate --resume",
+        "Go on with: sudo tdxhost validate --resume",
     ]
     places = [shown.index(one) for one in order]
     assert places == sorted(places)
@@ -174,13 +174,13 @@ def test_of_a_long_log_the_lines_about_tdx_are_shown(monkeypatch: pytest.MonkeyP
     assert [line for line in (*LOG, *noise) if line not in whole] == []
 
 
-def test_of_a_long_log_without_any_the_last_lines_are_shown(
+def test_of_a_long_log_without_any_the_first_lines_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     noise = tuple(f"[    7.{at:06}] eth0: link {at}" for at in range(30))
     run = changed(sample(), 2, evidence=replace(EVIDENCE, log=noise))
     shown = piped(run_blocks(run, verbose=False), monkeypatch, 160)
-    assert [at for at in range(30) if f"link {at}\n" in shown] == list(range(22, 30))
+    assert [at for at in range(30) if f"link {at}\n" in shown] == list(range(8))
     assert "(22 more lines; -v shows all)" in shown
 
 
@@ -211,6 +211,13 @@ def test_tests_that_could_not_run_for_one_reason_are_told_together(
 def test_the_whole_is_said_to_be_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = piped(run_blocks(passed(), verbose=False, where="/x/report.html"), monkeypatch)
     assert shown.endswith("3 tests: 3 passed\nAll of it: /x/report.html\n")
+
+
+def test_what_only_comes_after_a_reboot_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(made("enable.all", "x"), made("enable.all", "y", Outcome.NEEDS_REBOOT))
+    shown = piped(run_blocks(run, verbose=False), monkeypatch)
+    assert shown.startswith("Nothing has failed so far; 1 of 2 tests left.\n")
+    assert shown.endswith("\nReboot, then go on with: sudo tdxhost validate --resume\n")
 
 
 def test_a_run_without_tests_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:

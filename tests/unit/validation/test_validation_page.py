@@ -117,6 +117,7 @@ def test_a_failure_has_all_of_its_evidence() -> None:
         CALL.hint,
         "RCX 0x0000000000000000",
         "cpus_enabled 7",
+        "final false",
         *(" ".join(line.split()) for line in LOG),
         *EVIDENCE.diagnosis,
         *(" ".join(line.split()) for line in EVIDENCE.details.splitlines()),
@@ -125,6 +126,9 @@ def test_a_failure_has_all_of_its_evidence() -> None:
         "a snapshot",
     ]
     assert [one for one in wanted if one not in told] == []
+    # What the driver did not say is no evidence.
+    assert "cpu None" not in told
+    assert "cpu null" not in told
 
 
 def test_every_test_stands_under_its_boot_with_its_outcome() -> None:
