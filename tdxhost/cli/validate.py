@@ -12,16 +12,24 @@ from pathlib import Path
 from types import FrameType
 
 from tdxhost.cli.context import Context, document_text, write_document
+from tdxhost.cli.tables import show
+from tdxhost.cli.validate_documents import comparison_document, list_document
+from tdxhost.cli.validate_lists import list_blocks
 from tdxhost.cli.validate_progress import Lines
+from tdxhost.cli.validate_tables import comparison_blocks, run_blocks
 from tdxhost.errors import ExitCode, TdxAbsent, Usage
 from tdxhost.report.output import replace_file
+from tdxhost.validation.against import compare_runs, read_run
 from tdxhost.validation.collect import find_tests
 from tdxhost.validation.journal import Journal
+from tdxhost.validation.junit import junit
 from tdxhost.validation.options import duration
+from tdxhost.validation.page import page
 from tdxhost.validation.plan import Plan, with_time
-from tdxhost.validation.plan_file import parse_plan, read_plan
+from tdxhost.validation.plan_file import parse_plan, read_plan, ready_plans
 from tdxhost.validation.result import Run, RunOutcome, run_document
 from tdxhost.validation.runner import Bench, Paused, Runner, begin
+from tdxhost.words import count
 
 NAME = "validate"
 HELP = "run a plan of tests on this host, and file the results"
@@ -94,10 +102,14 @@ def run(context: Context) -> ExitCode:
     """Runs a plan, or what else was asked for."""
     given = context.arguments
     if given.list:
-        print(len(find_tests()))
-        return ExitCode.OK
+        return _list(context)
     if given.check:
         return _check(context)
+    if given.against:
+        # What is wrong with it is said before anything runs.
+        read_run(given.against)
+    if given.output:
+        _make_folder(given.output)
     with stopping():
         runner = _resumed(context) if given.resume else _begun(context)
         try:
@@ -125,10 +137,28 @@ def stopping() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _list(context: Context) -> ExitCode:
+    """All tests, the lab's own too, and the ready plans."""
+    tests = find_tests(context.arguments.tests)
+    plans = [read_plan(name, tests) for name, _ in ready_plans()]
+    if context.for_people:
+        show(list_blocks(tests.values(), plans, verbose=context.verbose))
+    else:
+        write_document(list_document(tests.values(), plans), context.arguments.format)
+    return ExitCode.OK
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Usage(f"--output {folder}: {error.strerror}") from error
+
+
 def _check(context: Context) -> ExitCode:
     plan = read_plan(context.arguments.plan, find_tests(context.arguments.tests))
     tests = sum(len(boot.items) for boot in plan.boots)
-    print(f"{plan.file}: {len(plan.boots)} boots, {tests} tests, no errors")
+    print(f"{plan.file}: {count(len(plan.boots), 'boot')}, {count(tests, 'test')}, no errors")
     return ExitCode.OK
 
 
@@ -191,15 +221,23 @@ def _bench(context: Context) -> Bench:
 
 def _file(context: Context, runner: Runner, run: Run) -> None:
     """Puts the results where they are looked for, and shows them."""
+    given = context.arguments
+    other = read_run(given.against) if given.against else None
+    comparison = compare_runs(run, other) if other else None
     document = run_document(run)
-    text = document_text(document, "json")
-    for folder in filter(None, (runner.journal.folder, context.arguments.output)):
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "result.json", text.encode())
+    files = {
+        "result.json": document_text(document, "json"),
+        "junit.xml": junit(run),
+        "report.html": page(run, comparison),
+    }
+    for folder in filter(None, (runner.journal.folder, given.output)):
+        for name, text in files.items():
+            replace_file(folder / name, text.encode())
     if not context.for_people:
-        write_document(document, context.arguments.format)
+        found = {"against": comparison_document(comparison)} if comparison else {}
+        write_document(document | found, given.format)
         return
-    for test in run.tests:
-        print(f"{test.outcome:16} {test.boot}: {test.title} {test.message}")
-        if test.evidence:
-            print(test.evidence.details)
+    where = given.output or runner.journal.folder
+    show(run_blocks(run, context.verbose, str(where)))
+    if comparison:
+        show(["", *comparison_blocks(comparison)])

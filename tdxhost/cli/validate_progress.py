@@ -5,22 +5,12 @@ import time
 from typing import TextIO
 
 from tdxhost.validation.plan import Boot
-from tdxhost.validation.result import Outcome, TestResult
+from tdxhost.validation.result import BAD, TestResult
 from tdxhost.validation.stage import Stage
+from tdxhost.validation.words import LABELS
 
 #: What a test says of itself is shown no more often, where every line stays.
 QUIET_S = 30.0
-
-WORDS = {
-    Outcome.PASSED: "passed",
-    Outcome.FAILED: "FAILED",
-    Outcome.BROKEN: "BROKEN",
-    Outcome.LOST: "LOST",
-    Outcome.COULD_NOT_RUN: "could not run",
-    Outcome.NOT_APPLICABLE: "not applicable",
-    Outcome.NEEDS_REBOOT: "needs a reboot",
-    Outcome.NOT_RUN: "not run",
-}
 
 
 class Lines:
@@ -54,7 +44,8 @@ class Lines:
         """A test has come to an end, or could not begin."""
         name = self._running or f"- {result.title}"
         took = f" {result.duration_s:.1f} s" if result.started_at else ""
-        self._line(f"{name}: {WORDS[result.outcome]}{took}")
+        word = LABELS[result.outcome]
+        self._line(f"{name}: {word.upper() if result.outcome in BAD else word}{took}")
         self._running = ""
 
     def _draft(self, text: str) -> None:

@@ -217,6 +217,8 @@ class Plugin:
             *,
             by_cpu: Mapping[int, int] | None = None,
         ) -> None:
+            if any(one.name == name for one in self._session.measured):
+                raise ValueError(f"{name} was measured before in this test")
             made = Measured(name=name, unit=unit, value=value, by_cpu=dict(by_cpu or {}))
             self._session.measured.append(made)
 

@@ -14,7 +14,7 @@ from tdxhost.doctor.facts import Facts
 from tdxhost.errors import Interrupted, TdxHostError
 from tdxhost.findings import Judge
 from tdxhost.host import Host
-from tdxhost.records import Provider
+from tdxhost.records import Provider, RangeKind
 from tdxhost.report.about import About
 from tdxhost.report.document import about_document
 from tdxhost.report.grid import packages, read_threads
@@ -54,8 +54,11 @@ class Bench:
         facts = Facts(self.host, self.open_driver, judge=self.judge)
         threads = read_threads(self.host, facts.present, facts.online, facts.state.cpus)
         number = sum(one.number is not None for one in packages(threads))
-        info = facts.state.info
-        return about_document(About.of(facts, number)) | {"module_version": info.module_version}
+        state = facts.state
+        return about_document(About.of(facts, number)) | {
+            "memory_bytes": state.memory.bytes_of(RangeKind.RAM),
+            "module_version": state.info.module_version,
+        }
 
 
 def begin(bench: Bench, plan: Plan, seed: int) -> Run:

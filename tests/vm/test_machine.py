@@ -170,10 +170,10 @@ def test_no_qemu_outlives_the_script(running: Running, number: signal.Signals) -
 
 def test_size_kernel_arguments_and_files_are_as_asked(tmp_path: Path) -> None:
     log, console = tmp_path / "log", tmp_path / "console"
-    options = ("--smp", "6", "--mem", "3G", "--append", "vtdx.test=1", "--log", str(log))
+    options = ["--smp", "6", "--mem", "3G", "--append", "vtdx.test=1", "--log", str(log)]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/file").write_text("mine\n")
-    options = (*options, "--console", str(console), "--put", str(tmp_path / "mine"))
+    options += ["--console", str(console), "--put", str(tmp_path / "mine")]
     script = "nproc; grep -c ^node /proc/zoneinfo; cat /proc/cmdline; grep MemTotal /proc/meminfo"
     done = vm("--", "sh", "-c", f"{script}; cat /root/mine/file", options=options)
 
