@@ -39,7 +39,7 @@ def _each(slow: Sequence[CpuResult]) -> list[str]:
 def named(cpu: CpuResult) -> str:
     """A CPU with its package, and with TDH.SYS.INIT where it made that call for all."""
     package = "package not known" if cpu.package is None else f"package {cpu.package}"
-    first = ", made TDH.SYS.INIT too" if cpu.did_global_init else ""
+    first = ", did the global initialisation" if cpu.did_global_init else ""
     return f"CPU {cpu.cpu} ({package}{first})"
 
 

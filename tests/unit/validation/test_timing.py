@@ -41,7 +41,7 @@ def test_many_slow_cpus_are_told_in_one_list() -> None:
 
 
 def test_a_cpu_is_named_with_what_it_did_for_all() -> None:
-    assert named(cpu(0)) == "CPU 0 (package 0, made TDH.SYS.INIT too)"
+    assert named(cpu(0)) == "CPU 0 (package 0, did the global initialisation)"
     assert named(cpu(5, package=None)) == "CPU 5 (package not known)"
 
 
