@@ -107,6 +107,8 @@ class Plugin:
                 measured=tuple(self._session.measured),
             )
             if result.outcome in BAD:
+                # Gathering takes a while, on a machine that has just shown a fault.
+                self._session.journal.ended(index, result)
                 details = result.evidence.details if result.evidence else ""
                 lines = log.lines() if log else ()
                 result = replace(result, evidence=gather(self._session, details, lines))

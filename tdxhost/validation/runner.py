@@ -93,8 +93,7 @@ class Runner:
     def go_on(self) -> Run:
         """Runs what can be run before the next reboot; Interrupted on Ctrl-C, all kept."""
         session = self._session()
-        while (boot := self._next(session)) is not None:
-            indexes = self._indexes(session, boot)
+        while (boot := self._next(session)) and (indexes := self._indexes(session, boot)):
             stage = session.stage()
             self._fresh = stage is Stage.UNTOUCHED
             self.journal.add("boot", boot_id=session.boot_id, name=boot.name, at=now())
