@@ -29,6 +29,12 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def put(path: Path, text: str) -> None:
+    """Writes to a file of sysfs, once: a buffered writer tries again what was refused."""
+    with path.open("wb", buffering=0) as file:
+        file.write(text.encode("ascii"))
+
+
 def switch_of(cpu: int) -> Path:
     """The file that takes a CPU offline and online."""
     return CPUS / f"cpu{cpu}" / "online"
@@ -67,7 +73,7 @@ def offline(cpus: Sequence[int]) -> Iterator[None]:
 
 def _take(cpu: int) -> None:
     try:
-        switch_of(cpu).write_text("0", encoding="ascii")
+        put(switch_of(cpu), "0")
     except OSError as error:
         raise AssertionError(
             f"CPU {cpu} can't be taken offline: {error.strerror}; the kernel log says who refuses"
@@ -78,7 +84,7 @@ def _bring_back(cpu: int) -> str:
     """Empty where the CPU is online, else why it is not."""
     try:
         if is_offline(cpu):
-            switch_of(cpu).write_text("1", encoding="ascii")
+            put(switch_of(cpu), "1")
     except OSError as error:
         return f"CPU {cpu}: {error.strerror}"
     return ""
@@ -91,12 +97,12 @@ def written(*changes: tuple[Path, str]) -> Iterator[None]:
     try:
         for path, text in changes:
             before.append((path, _chosen(path.read_text(encoding="ascii"))))
-            path.write_text(text, encoding="ascii")
+            put(path, text)
         yield
     finally:
         with undisturbed():
             for path, text in reversed(before):
-                path.write_text(text, encoding="ascii")
+                put(path, text)
 
 
 def _chosen(text: str) -> str:

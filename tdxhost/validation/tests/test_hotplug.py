@@ -26,7 +26,7 @@ from tdxhost.validation import (
     requirement,
 )
 from tdxhost.validation.problems import none_of
-from tdxhost.validation.undo import POWER, offline, removable, suspends_are_tests, written
+from tdxhost.validation.undo import POWER, offline, put, removable, suspends_are_tests, written
 
 TAKES_CPUS = "takes CPUs offline, and brings them back"
 HOW_MANY = {"cpus": Option("how many CPUs, one after another, drawn at random", at_least(1), 1)}
@@ -240,7 +240,7 @@ def _sleeps(host: Host) -> dict[str, list[tuple[Path, str]]]:
 def _not_refused(host: Host, state: str) -> Iterator[str]:
     lines = set(host.log())
     try:
-        (POWER / "state").write_text(state, encoding="ascii")
+        put(POWER / "state", state)
     except OSError as error:
         if error.errno != errno.EBUSY:
             yield f"{state} is refused with {errno.errorcode.get(error.errno or 0)}, not EBUSY"
