@@ -104,10 +104,16 @@ def went_back(before: Status, after: Status) -> Iterator[str]:
     """What of GET_STATUS moved: the state at all, counters backwards."""
     for name in ("module_status", "step", "error", "code", "pamt_bytes", "cpus_failed"):
         if getattr(after, name) != getattr(before, name):
-            yield f"{name} was {getattr(before, name)!s}, and is {getattr(after, name)!s}"
+            was, now = (said(getattr(one, name)) for one in (before, after))
+            yield f"{name} was {was}, and is {now}"
     for name in ("generation", "cpus_enabled"):
         if getattr(after, name) < getattr(before, name):
             yield f"{name} went back from {getattr(before, name)} to {getattr(after, name)}"
+
+
+def said(value: object) -> str:
+    """A member of a record as messages have it."""
+    return str(getattr(value, "label", value))
 
 
 def read_on(source: Source, order: Order) -> Report:

@@ -7,7 +7,7 @@ All of it disturbs the machine, and all of it is undone whatever happens.
 import errno
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tdxhost.validation import (
     requirement,
 )
 from tdxhost.validation.problems import none_of
+from tdxhost.validation.reading import said
 from tdxhost.validation.undo import POWER, offline, put, removable, suspends_are_tests, written
 
 TAKES_CPUS = "takes CPUs offline, and brings them back"
@@ -36,6 +37,8 @@ DRIVER = "The driver has lost track of a CPU: report it with 'tdxhost report'."
 NO_HOTPLUG = "the kernel takes none of the CPUs {} offline (no cpuN/online in sysfs)"
 
 Told = dict[int, CpuResult]
+#: Members of a CPU's result.
+NAMES = tuple(member.name for member in fields(CpuResult))
 
 
 @requirement(
@@ -176,19 +179,18 @@ def counts(before: Status, after: Status, away: int = 0) -> Iterator[str]:
         found = getattr(after, name)
         if found != value:
             when = "while they were offline" if away else "once they were back"
-            yield f"GET_STATUS: {name} was {found!s} {when}, not {value!s}"
+            yield f"GET_STATUS: {name} was {said(found)} {when}, not {said(value)}"
 
 
 def changes(before: Told, after: Told, cpus: Sequence[int]) -> Iterator[str]:
     """CPUs of which GET_CPUS tells something else than before they went."""
     for cpu in cpus:
         if before[cpu] != after[cpu]:
-            names = [
-                f"{name} {getattr(before[cpu], name)!s} → {getattr(after[cpu], name)!s}"
-                for name in CpuResult.__slots__
-                if getattr(before[cpu], name) != getattr(after[cpu], name)
+            members = [
+                (getattr(before[cpu], name), getattr(after[cpu], name), name) for name in NAMES
             ]
-            yield f"CPU {cpu} is not as it was before it went offline: {', '.join(names)}"
+            moved = [f"{name} was {said(a)} and is {said(b)}" for a, b, name in members if a != b]
+            yield f"CPU {cpu} is not as it was before it went offline: {', '.join(moved)}"
 
 
 def why(result: CpuResult, judge: Judge) -> str:

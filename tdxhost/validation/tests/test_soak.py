@@ -28,8 +28,8 @@ from tdxhost.validation.problems import none_of
 from tdxhost.validation.reading import Order, report_of, started
 
 FOR = Option("how long, such as 10m or 8h", duration, 60.0)
-#: How often a long test says how far it is.
-SAYS_EVERY_S = 10.0
+#: How often a long test says how far it is: so often in all, and within these times.
+SAYS, SOONEST_S, LATEST_S = 20, 10.0, 300.0
 #: How long a reader may take to start, and to end when its time is over.
 READER_S = 60.0
 FIRMWARE = "The TDX module's answers have to stay: save the evidence, and ask its vendor."
@@ -44,6 +44,7 @@ class Clock:
         self._said = self._begun
         self.until = self._begun + seconds
         self._says = says
+        self._every = min(max(seconds / SAYS, SOONEST_S), LATEST_S)
 
     @property
     def left(self) -> float:
@@ -53,7 +54,7 @@ class Clock:
     def goes_on(self, what: str, number: int) -> bool:
         """Whether there is time left; what and number are what was done so far."""
         now = time.monotonic()
-        if now - self._said >= SAYS_EVERY_S:
+        if now - self._said >= self._every:
             self._said = now
             self._says(f"{number} {what}, {max(0.0, self.left):.0f} s left")
         return now < self.until
