@@ -2,17 +2,20 @@
 """The journal of a run: written as it goes, so that a crash leaves all that was known.
 
 STATE/validate/RUN/journal.jsonl has an event a line, each on disk before the run goes on:
-"run" with the document of a run without results, "begun" and "ended" with a test's number in
-the plan, "pause" where it was interrupted in good order, "over". STATE/validate/touched has the
-id of the boot in which the TDX module was last seen to be no longer untouched.
+"run" with the document of a run without results, "boot" where tests begin or go on, "begun" and
+"ended" with a test's number in the plan, "pause" where it was interrupted in good order, "resumed"
+where it goes on by itself after a reboot, "over". STATE/validate/touched has the id of the boot in
+which the TDX module was last seen to be no longer untouched.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tdxhost.errors import BadData, TdxHostError
 from tdxhost.report.output import replace_file
@@ -31,12 +34,16 @@ LOST = (
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a journal has of a run: how far it came, and in which boot a test last ran."""
+    """What a journal has of a run: how far it came, and in which boot a test last ran.
+
+    resumed are the boots of the machine in which it went on by itself.
+    """
 
     run: Run
     boot_id: str
     arguments: Mapping[str, Any]
     over: bool
+    resumed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Journal:
     def latest(cls, top: Path) -> "Journal":
         """The journal of the run that was begun last."""
         try:
-            name = (top / LATEST).read_text(encoding="utf-8").strip()
+            name = (top / LATEST).read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             hint = "Begin one: sudo tdxhost validate PLAN"
             raise TdxHostError(f"no run of a plan is kept in {top}", hint) from None
@@ -75,10 +82,11 @@ class Journal:
 
     def add(self, event: str, **members: Any) -> None:
         """Adds an event; it is on disk afterwards."""
-        line = json.dumps({"event": event, **members}, ensure_ascii=False)
+        line = json.dumps({"event": event, **members})
         try:
-            with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+            with (self.folder / JOURNAL).open("ab+") as file:
+                _cut_torn_line(file)
+                file.write(f"{line}\n".encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -104,53 +112,111 @@ class Journal:
         except OSError:
             return False
 
-    def plan_text(self) -> str:
+    def plan_text(self) -> bytes:
         """The plan as it was when the run began."""
-        return (self.folder / PLAN).read_text(encoding="utf-8")
+        try:
+            return (self.folder / PLAN).read_bytes()
+        except OSError as error:
+            raise _not_writable(self.folder, error) from error
 
     def read(self) -> Kept:
         """What was kept; BadData where it makes no sense."""
         path = self.folder / JOURNAL
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return _replayed(_events(lines))
+            return _replayed(_events(path.read_bytes()))
         except OSError as error:
             raise _not_writable(self.folder, error) from error
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise BadData(str(path), "the journal", f"{error!r}") from error
 
 
-def _events(lines: list[str]) -> list[dict[str, Any]]:
-    """The events; a crash may have cut the last line."""
-    whole = [json.loads(line) for line in lines[:-1]]
+@contextmanager
+def alone(top: Path) -> Iterator[None]:
+    """No other run at the same time: TdxHostError where there is one."""
     try:
-        last = [json.loads(line) for line in lines[-1:]]
-    except ValueError:
-        last = []
-    return whole + last
+        top.mkdir(parents=True, exist_ok=True)
+        fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _not_writable(top, error) from error
+    try:
+        _lock(fd)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        hint = "One that goes on by itself is watched with: journalctl -fu tdxhost-validate"
+        raise TdxHostError("another tdxhost validate is running", hint) from None
+
+
+def _events(content: bytes) -> list[dict[str, Any]]:
+    """The events; a line without an end was torn by a crash, and nothing came after it."""
+    return [json.loads(line) for line in content.split(b"\n")[:-1]]
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    """What comes next must not stand behind half a line."""
+    file.seek(0)
+    content = file.read()
+    file.truncate(content.rfind(b"\n") + 1)
 
 
 def _replayed(events: Iterable[Mapping[str, Any]]) -> Kept:
     first, *rest = events
-    run = Run.of(first["document"])
-    results, running, boot_id, over = list(run.tests), None, "", False
+    replay = _Replay(Run.of(first["document"]))
     for event in rest:
+        replay.take(event)
+    replay.lose()
+    run = replace(replay.run, tests=tuple(replay.results))
+    resumed = frozenset(replay.resumed)
+    return Kept(run, replay.boot_id, dict(first["arguments"]), replay.over, resumed)
+
+
+@dataclass
+class _Replay:
+    """A run as far as the events up to now tell it."""
+
+    run: Run
+    results: list[TestResult] = field(init=False)
+    running: int | None = None
+    boot_id: str = ""
+    resumed: set[str] = field(default_factory=set)
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        self.results = list(self.run.tests)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Goes on by one event; what this version does not know says nothing of results."""
         match event["event"]:
             case "boot":
-                boot_id = event["boot_id"]
+                self.lose()
+                self.boot_id = event["boot_id"]
+            case "resumed":
+                self.resumed.add(event["boot_id"])
             case "begun":
-                running = event["test"]
-                results[running] = replace(results[running], started_at=event["at"])
+                self.lose()
+                index = self.running = event["test"]
+                self.results[index] = replace(self.results[index], started_at=event["at"])
             case "ended":
-                results[event["test"]] = TestResult.of(event["result"])
-                running = None
+                self.running = None
+                self.results[event["test"]] = TestResult.of(event["result"])
             case "pause":
-                running = None
+                self.running = None
             case "over":
-                over = True
-    if running is not None:
-        results[running] = replace(results[running], outcome=Outcome.LOST, message=LOST)
-    return Kept(replace(run, tests=tuple(results)), boot_id, first["arguments"], over)
+                self.over = True
+                self.run = replace(self.run, host=event["host"], ended_at=event["at"])
+
+    def lose(self) -> None:
+        """The test that runs did not come to its end."""
+        if self.running is not None:
+            lost = replace(self.results[self.running], outcome=Outcome.LOST, message=LOST)
+            self.results[self.running] = lost
+            self.running = None
 
 
 def _not_writable(path: Path, error: OSError) -> TdxHostError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a run came to: data that is written to documents and read back from them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
@@ -200,8 +200,7 @@ class Run:
         for _, tests in self.boots():
             outcomes = {test.outcome for test in tests}
             if outcomes & OPEN:
-                paused = Outcome.NOT_RUN in outcomes and outcomes != {Outcome.NOT_RUN}
-                return not paused and (begun or Outcome.NEEDS_REBOOT in outcomes)
+                return not is_paused(tests) and (begun or Outcome.NEEDS_REBOOT in outcomes)
             begun = True
         return False
 
@@ -215,6 +214,13 @@ class Run:
     def count(self, *outcomes: Outcome) -> int:
         """How many tests came to one of some outcomes."""
         return sum(test.outcome in outcomes for test in self.tests)
+
+
+def is_paused(tests: Sequence[TestResult]) -> bool:
+    """Whether the tests of a boot were stopped midway: some have begun, others are to come."""
+    return any(test.outcome is Outcome.NOT_RUN for test in tests) and any(
+        test.started_at or test.outcome is not Outcome.NOT_RUN for test in tests
+    )
 
 
 def test_document(test: TestResult) -> dict[str, Any]:

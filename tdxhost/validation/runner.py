@@ -22,7 +22,7 @@ from tdxhost.validation.collect import Collector, start
 from tdxhost.validation.journal import Journal
 from tdxhost.validation.plan import Boot, Plan
 from tdxhost.validation.plugin import Plugin, now
-from tdxhost.validation.result import OPEN, Outcome, Run
+from tdxhost.validation.result import OPEN, Outcome, Run, is_paused
 from tdxhost.validation.session import Opener, Session, Watcher, blank_results
 from tdxhost.validation.stage import Stage
 
@@ -102,7 +102,7 @@ class Runner:
             self._play(session, indexes)
         run = self._whole(session)
         if not run.count(*OPEN):
-            self.journal.add("over", at=run.ended_at)
+            self.journal.add("over", at=run.ended_at, host=dict(run.host))
         return run
 
     def _play(self, session: Session, indexes: Sequence[int]) -> None:
@@ -135,9 +135,7 @@ class Runner:
             if not any(result.outcome in OPEN for result in mine):
                 continue
             rebooted = session.boot_id != self.last_boot_id
-            left = any(result.outcome is Outcome.NOT_RUN for result in mine)
-            paused = left and any(result.outcome is not Outcome.NOT_RUN for result in mine)
-            ready = rebooted or paused or session.stage() is Stage.UNTOUCHED
+            ready = rebooted or is_paused(mine) or session.stage() is Stage.UNTOUCHED
             return boot if ready else None
         return None
 
