@@ -30,6 +30,11 @@ declare -A linked=(
 )
 rules=$prefix/lib/udev/rules.d/60-tdxhost.rules
 at_boot=/etc/modules-load.d/tdxhost.conf
+# In the search path of systemd on every distribution; enabled while a run goes on by itself.
+unit=$prefix/lib/systemd/system/tdxhost-validate.service
+unit_enabled=/etc/systemd/system/multi-user.target.wants/${unit##*/}
+# Results of validation: the user's.
+state=/var/lib/tdxhost
 # Folders that were not there before, outermost first.
 folders=$home/folders
 
@@ -103,6 +108,10 @@ driver_versions() {
 
 reload_udev() {
 	[ ! -S /run/udev/control ] || udevadm control --reload || say "udev did not reload its rules"
+}
+
+reload_systemd() {
+	[ ! -d /run/systemd/system ] || systemctl daemon-reload || say "systemd did not reload its units"
 }
 
 # Unload the driver if it is loaded; false when it is and stays.

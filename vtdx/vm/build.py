@@ -18,7 +18,10 @@ from vtdx.vm.kernels import Kernel
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
-_SOURCE_SUFFIXES = {".c", ".h", ".py", ".toml", ".yaml", ".md", ".css", ".j2", ".js"}
+_SOURCE_SUFFIXES = {
+    *(".c", ".h", ".py", ".toml", ".yaml", ".md"),
+    *(".css", ".j2", ".js", ".service"),
+}
 _SOURCE_NAMES = {"Makefile", "Kbuild", "LICENSE", "dkms.conf"}
 _NOT_SOURCE = {"build", "__pycache__"}
 
