@@ -38,8 +38,9 @@ NAME = "validate"
 HELP = "run a plan of tests on this host, and file the results"
 DESCRIPTION = """\
 Runs the tests of a plan: a list of boots, each from an untouched TDX module on. What needs a
-reboot is said, and done after it with --resume. Results are kept as they come, with the evidence
-for each failure; at the end there are result.json, junit.xml and report.html. Needs root.
+reboot is said, and done after it with --resume; --reboot goes through all boots by itself, and
+over a crash. Results are kept as they come, with the evidence for each failure; at the end there
+are result.json, junit.xml and report.html. Needs root.
 
 Plans: smoke (a minute), standard (the default), soak (hours), hotplug (disturbs the machine), or
 a YAML file. Exits with 0 when all has passed, with 1 when something failed, could not run, or

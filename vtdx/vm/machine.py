@@ -59,7 +59,8 @@ class Spec:
     driver out, ``driver_args`` are its parameters. There is room for
     ``plug_bytes`` of memory to be plugged in. ``disk`` is an ext4 image to go on
     from, with files, commands and udev of its own; what the machine writes is
-    lost. A boot that says nothing on its console for ``silence_seconds`` hangs.
+    lost, unless ``disk_stays``. A boot that says nothing on its console for
+    ``silence_seconds`` hangs.
     """
 
     platform: Platform
@@ -72,6 +73,7 @@ class Spec:
     console: Path | None = None
     extra: Mapping[str, Path] = field(default_factory=dict)
     disk: Path | None = None
+    disk_stays: bool = False
     plug_bytes: int = 0
     silence_seconds: float = 60
 
@@ -314,6 +316,7 @@ class Machine:
             console=self.console,
             log=spec.log,
             disk=spec.disk,
+            disk_stays=spec.disk_stays,
             plug_bytes=spec.plug_bytes,
             memory=self._origin.parts.memory if self._origin is not None else self._keep,
             resumed=self._origin is not None,

@@ -48,6 +48,7 @@ class Parts:
     control: Path
     log: Path | None
     disk: Path | None = None
+    disk_stays: bool = False
     plug_bytes: int = 0
     memory: tuple[Path, ...] = ()
     resumed: bool = False
@@ -176,7 +177,8 @@ def _backend(parts: Parts, number: int) -> str:
 def _disk(parts: Parts) -> list[str]:
     if parts.disk is None:
         return []
-    drive = f"file={_value(parts.disk)},format=raw,if=none,id=disk,snapshot=on"
+    lost = "off" if parts.disk_stays else "on"
+    drive = f"file={_value(parts.disk)},format=raw,if=none,id=disk,snapshot={lost}"
     return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
 
 
