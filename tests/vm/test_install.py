@@ -20,6 +20,8 @@ from tests.vm.installed import CHECKOUT, LIST_FILES, TRIXIE, WHEELS, HostRoot, f
 INSTALL = f"{CHECKOUT}/scripts/install"
 UNINSTALL = f"{CHECKOUT}/scripts/uninstall"
 
+RESULTS = "/var/lib/tdxhost"
+
 # DKMS makes its key when it first signs, and keeps it for all drivers.
 KEYS = {"./var/lib/dkms/mok.key", "./var/lib/dkms/mok.pub"}
 
@@ -160,6 +162,7 @@ def test_it_is_where_people_look_for_it(installed: Installed) -> None:
         "./usr/local/share/zsh/site-functions/_tdxhost",
         "./etc/fish/completions/tdxhost.fish",
         "./usr/local/lib/udev/rules.d/60-tdxhost.rules",
+        "./usr/local/lib/systemd/system/tdxhost-validate.service",
         f"./usr/src/tdxhost-{__version__}/dkms.conf",
         f"./usr/lib/modules/{release}/updates/dkms/tdxhost.ko.xz",
     } <= installed.own
@@ -218,12 +221,18 @@ def test_sudo_finds_the_command_and_it_brings_tdx_up(running: Host) -> None:
 def test_uninstall_takes_all_away_but_a_driver_that_holds_memory(
     running: Host, installed: Installed
 ) -> None:
+    # As while a run goes on by itself, and once there are results.
+    wants = "/etc/systemd/system/multi-user.target.wants"
+    unit = "/usr/local/lib/systemd/system/tdxhost-validate.service"
+    running.sh(f"mkdir -p {RESULTS}/validate && ln -s {unit} {wants}")
     ran = running.run(UNINSTALL)
     assert ran.status == 0, ran
     assert "stays loaded until a reboot" in ran.stderr
+    assert f"results of validation stay in {RESULTS}" in ran.stderr
+    assert running.sh(f"ls {RESULTS}").stdout == "validate\n"
+    assert running.run(UNINSTALL, "--purge").stderr == "tdxhost: tdxhost is not installed\n"
     left = files_of(running.sh(LIST_FILES).stdout)
     assert installed.own & left <= KEYS | {"./var/lib/dkms"}
     assert installed.bare - left == set()
     more = left - installed.bare - KEYS
     assert [path for path in more if not path.startswith(OF_THE_MACHINE)] == []
-    assert running.run(UNINSTALL).stderr == "tdxhost: tdxhost is not installed\n"
