@@ -14,7 +14,7 @@ from typing import Any
 from tdxhost.device import Driver
 from tdxhost.findings import Judge
 from tdxhost.host import Host
-from tdxhost.records import CpuResult, CpuState, Status
+from tdxhost.records import CpuResult, CpuState, Provider, Status
 from tdxhost.state import Outcome
 from tdxhost.topology import format_cpu_list, pinned
 from tdxhost.validation import (
@@ -148,6 +148,12 @@ def come_and_go(driver: Driver, cpus: Sequence[int]) -> Iterator[str]:
     yield from while_away(driver, cpus)
     yield from changes(before, told(driver), cpus)
     yield from counts(status, driver.get_status())
+    if driver.get_info().provider is not Provider.OBSERVER:
+        yield from _enabled_anew(driver, before, cpus)
+
+
+def _enabled_anew(driver: Driver, before: Told, cpus: Sequence[int]) -> Iterator[str]:
+    """CPUs for which enabling them again is not as if nothing had been."""
     for cpu in cpus:
         with pinned(cpu):
             again = driver.cpu_enable()
