@@ -10,15 +10,15 @@ import pytest
 from tests.vm.hosts import Boot
 from tests.vm.pairs.memory import PAIRS
 from tests.vm.pairs.pair import Pair
-from tests.vm.pairs.run import Bench, check, drivers, every
+from tests.vm.pairs.run import Bench, cases, check, drivers_for
 
 
 @pytest.fixture(scope="module")
-def files() -> dict[str, Path]:
+def files(request: pytest.FixtureRequest) -> dict[str, Path]:
     """The right driver and the wrong ones."""
-    return drivers(every(PAIRS))
+    return drivers_for(request)
 
 
-@pytest.mark.parametrize("pair", every(PAIRS), ids=lambda pair: f"{pair.test}-{pair.why}")
+@pytest.mark.parametrize("pair", cases(PAIRS))
 def test_it_fails_for_the_right_reason(boot: Boot, files: dict[str, Path], pair: Pair) -> None:
     check(pair, Bench(boot, files).play(pair))

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+from _pytest.mark import ParameterSet
+
 from tests.vm.hosts import Boot
 from tests.vm.pairs.pair import Pair
 from vtdx.vm import build, kernels
@@ -17,6 +20,13 @@ from vtdx.vm.machine import Machine
 CPUS = 4
 SERVER = "/opt/pairs.py"
 SESSION = "pairs"
+
+
+def drivers_for(request: pytest.FixtureRequest) -> dict[str, Path]:
+    """drivers() for those pairs of a module that this run of pytest has."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    found = [item.callspec.params["pair"] for item in items if item.module is request.module]
+    return drivers(pair for pair in found if isinstance(pair, Pair))
 
 
 def drivers(pairs: Iterable[Pair]) -> dict[str, Path]:
@@ -93,3 +103,12 @@ def check(pair: Pair, answer: Mapping[str, Any]) -> None:
 def every(pairs: Mapping[str, tuple[Pair, ...]]) -> list[Pair]:
     """All pairs of a table."""
     return [pair for some in pairs.values() for pair in some]
+
+
+def cases(pairs: Mapping[str, tuple[Pair, ...]]) -> list[ParameterSet]:
+    """All pairs of a table, for parametrize; behind the first of a test they are slow."""
+    return [
+        pytest.param(pair, id=f"{test}-{pair.why}", marks=[pytest.mark.slow] if number else [])
+        for test, some in pairs.items()
+        for number, pair in enumerate(some)
+    ]
