@@ -326,7 +326,7 @@ def _file(context: Context, journal: Journal, run: Run) -> None:
     }
     for folder in filter(None, (journal.folder, given.output)):
         for name, text in files.items():
-            replace_file(folder / name, text.encode())
+            replace_file(folder / name, text.encode(errors="replace"))
     if not context.for_people:
         found = {"against": comparison_document(comparison)} if comparison else {}
         write_document(document | found, given.format)
