@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A process that reads everything from the driver for a while, and tells what did not stay.
 
-Run as ``python -m tdxhost.validation.reading``; what to do comes as JSON in its argument, what it
-found goes to standard output as JSON.
+Run as ``python -m tdxhost.validation.reading``. What to do comes as JSON in its argument. It says
+READY on standard output, is told on standard input until when to read, and says as JSON what it
+found.
 """
 
 import json
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from tdxhost.records import Memory, RangeKind, Status
 from tdxhost.topology import pinned
 from tdxhost.validation.metadata import Answers, answers
 
+READY = "ready"
 #: Of many findings, those that a reader tells.
 MOST_FOUND = 5
 #: Fields that are read at a time.
@@ -30,9 +33,8 @@ SOME = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a reader is to do: until a time of CLOCK_MONOTONIC, on these CPUs, from a seed."""
+    """What a reader is to do: on these CPUs, from a seed."""
 
-    until: float
     cpus: tuple[int, ...]
     seed: str
 
@@ -40,7 +42,7 @@ class Order:
     def of(cls, text: str) -> Self:
         """Reads what str() has written."""
         said = json.loads(text)
-        return cls(until=said["until"], cpus=tuple(said["cpus"]), seed=said["seed"])
+        return cls(cpus=tuple(said["cpus"]), seed=said["seed"])
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
@@ -116,13 +118,11 @@ def said(value: object) -> str:
     return str(getattr(value, "label", value))
 
 
-def read_on(source: Source, order: Order) -> Report:
-    """Carries an order out: CPU after CPU by chance, until its time is over."""
-    rng = random.Random(order.seed)
-    reader = Reader(source, FieldTable.load().all_ids(), rng)
+def read_on(reader: Reader, cpus: Sequence[int], until: float) -> Report:
+    """Reads on CPU after CPU by chance, until a time of CLOCK_MONOTONIC."""
     rounds = 0
-    while time.monotonic() < order.until and len(reader.moved) < MOST_FOUND:
-        cpu = rng.choice(order.cpus)
+    while time.monotonic() < until and len(reader.moved) < MOST_FOUND:
+        cpu = reader.rng.choice(cpus)
         with pinned(cpu):
             reader.turn(cpu)
         rounds += 1
@@ -130,24 +130,42 @@ def read_on(source: Source, order: Order) -> Report:
 
 
 @contextmanager
-def started(orders: Sequence[Order]) -> Iterator[list[subprocess.Popen[str]]]:
-    """A reader for each order, in a process of its own; none is left at the end."""
+def started(orders: Sequence[Order], timeout: float) -> Iterator[list[subprocess.Popen[str]]]:
+    """A reader for each order, in a process of its own, that is ready; none is left at the end.
+
+    AssertionError where one is not ready in time.
+    """
     running: list[subprocess.Popen[str]] = []
     try:
         for order in orders:
             command = [sys.executable, "-m", __name__, str(order)]
-            running.append(
-                subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-                )
-            )
+            pipe = subprocess.PIPE
+            running.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        until = time.monotonic() + timeout
+        for process in running:
+            _wait_ready(process, max(0.0, until - time.monotonic()))
         yield running
     finally:
         for process in running:
             process.kill()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+            process.communicate()
+
+
+def _wait_ready(process: subprocess.Popen[str], timeout: float) -> None:
+    out = process.stdout
+    there = out is not None and bool(select.select([out], [], [], timeout)[0])
+    if out is None or not there or out.readline().strip() != READY:
+        raise AssertionError(
+            "a process that reads from the driver did not start to: "
+            + ("it ended" if there else f"it was not ready after {timeout:.0f} s")
+        )
+
+
+def begin(process: subprocess.Popen[str], until: float) -> None:
+    """Lets a reader that is ready read until a time of CLOCK_MONOTONIC."""
+    if process.stdin is not None:
+        process.stdin.write(f"{until}\n")
+        process.stdin.flush()
 
 
 def report_of(process: subprocess.Popen[str], timeout: float) -> Report:
@@ -165,8 +183,12 @@ def report_of(process: subprocess.Popen[str], timeout: float) -> Report:
 def main() -> None:
     """Carries out the order in the argument; Ctrl-C is for whoever started this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = Order.of(sys.argv[1])
     with Device() as device:
-        print(json.dumps(asdict(read_on(device, Order.of(sys.argv[1])))))
+        reader = Reader(device, FieldTable.load().all_ids(), random.Random(order.seed))
+        print(READY, flush=True)
+        until = float(sys.stdin.readline())
+        print(json.dumps(asdict(read_on(reader, order.cpus, until))))
 
 
 if __name__ == "__main__":

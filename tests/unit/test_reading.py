@@ -52,5 +52,5 @@ def test_counters_may_grow() -> None:
 
 
 def test_an_order_is_read_back() -> None:
-    order = Order(until=12.5, cpus=(0, 3), seed="1f")
+    order = Order(cpus=(0, 3), seed="1f")
     assert Order.of(str(order)) == order

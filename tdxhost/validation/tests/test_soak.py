@@ -25,7 +25,7 @@ from tdxhost.validation import (
 )
 from tdxhost.validation.metadata import Answers, answers, element_names, told
 from tdxhost.validation.problems import none_of
-from tdxhost.validation.reading import Order, report_of, started
+from tdxhost.validation.reading import Order, begin, report_of, started
 
 FOR = Option("how long, such as 10m or 8h", duration, 60.0)
 #: How often a long test says how far it is: so often in all, and within these times.
@@ -142,24 +142,22 @@ def test_readers(
     progress: Callable[[str], None],
     measure: Callable[..., None],
 ) -> None:
-    """Readers are processes of their own, and each opens the device for itself."""
-    clock = Clock(options["for"], progress)
+    """Readers are processes of their own; the time begins when all of them are ready."""
     on = tuple(_enabled(driver, cpus))
-    orders = [
-        Order(until=clock.until, cpus=on, seed=f"{rng.getrandbits(64):x}")
-        for _ in range(options["readers"])
-    ]
-    asked, problems = 0, list[str]()
-    with started(orders) as running:
-        while not problems and clock.goes_on("times ENABLE, as readers read", asked):
-            problems += _not_at_once(driver, judge)
+    orders = [Order(cpus=on, seed=f"{rng.getrandbits(64):x}") for _ in range(options["readers"])]
+    asked = 0
+    with started(orders, READER_S) as running:
+        clock = Clock(options["for"], progress)
+        for process in running:
+            begin(process, clock.until)
+        while clock.goes_on("times ENABLE, as readers read", asked):
+            none_of(_not_at_once(driver, judge), DRIVER)
             asked += 1
         reports = [report_of(process, max(0.0, clock.left) + READER_S) for process in running]
     rounds = sum(report.rounds for report in reports)
     measure("enabled again", Unit.COUNT, asked)
     measure("rounds of readers", Unit.COUNT, rounds)
-    problems += dict.fromkeys(one for report in reports for one in report.moved)
-    none_of(problems, DRIVER)
+    none_of(dict.fromkeys(one for report in reports for one in report.moved), DRIVER)
     if not rounds:
         could_not_run(f"no reader got to read within {options['for']:g} s: give it longer")
 
