@@ -21,7 +21,7 @@ class Pair:
     and have to pass. ``says`` is a regular expression that its message has to match. Something
     has to be wrong: ``faults`` of vtdx (vtdx/README.md), ``edits`` of the driver, a ``platform``
     that is broken, ``plan`` (its machine and limits, which this machine does not keep to), or
-    what a shell did as root before (``before``).
+    what a shell did as root before (``before``). ``earlier`` are the steps of a boot before that.
     """
 
     why: str
@@ -32,6 +32,7 @@ class Pair:
     platform: str = "spr-2s"
     plan: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     before: str = ""
+    earlier: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.faults or self.edits or self.plan or self.before or self.is_broken):

@@ -69,6 +69,10 @@ class Bench:
         ):
             request = {"driver": pair.driver, "before": pair.before, "plan": plan_of(pair)}
             answer: dict[str, Any] = session.ask(request, timeout=240)
+            if pair.earlier:
+                session.ask({"leave": True})
+                host.control.reload()
+                answer = session.ask({**request, "plan": None}, timeout=240)
             return answer
 
 
@@ -81,7 +85,11 @@ def plan_of(pair: Pair) -> str:
             "about": "What makes a test fail.",
             "disturbs": True,
             **pair.plan,
-            "boots": [{"name": "only", "about": pair.why, "tests": list(pair.steps)}],
+            "boots": [
+                {"name": name, "about": pair.why, "tests": list(steps)}
+                for name, steps in (("earlier", pair.earlier), ("last", pair.steps))
+                if steps
+            ],
         }
     )
 
