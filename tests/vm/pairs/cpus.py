@@ -108,4 +108,127 @@ REFUSALS = (
     ),
 )
 
-PAIRS = table(*REFUSALS)
+CPUS = (
+    Pair(
+        why="second-cpu-refused",
+        says=r"CPU \d: TDH.SYS.LP.INIT: TDX_INCONSISTENT_MSR .*0x10a",
+        steps=("cpus.partial",),
+        faults=("TDH.SYS.LP.INIT call=2 status=TDX_INCONSISTENT_MSR detail=0x10a",),
+    ),
+    Pair(
+        why="neighbours-result-changed",
+        says="nobody enabled it, and its result changed: retries was 0 and is",
+        steps=("cpus.partial",),
+        edits=(
+            Edit(
+                "cpu.c",
+                "	record->last = *result;\n",
+                "	record->last = *result;\n"
+                "	per_cpu(records, result->cpu ^ 1).last.retries++;\n",
+            ),
+        ),
+    ),
+    Pair(
+        why="enabled-cpus-miscounted",
+        says="2 CPUs were enabled, and GET_STATUS counts 4 more",
+        steps=("cpus.partial",),
+        edits=(Edit("cpu.c", "status->cpus_enabled++;", "status->cpus_enabled += 2;"),),
+    ),
+    Pair(
+        why="cpu-of-the-rest-without-seam",
+        says=r"CPU \d: the SEAM range is not enabled",
+        steps=("cpus.partial", "cpus.rest"),
+        faults=("TDH.SYS.LP.INIT call=3 times=1 trap=GP",),
+    ),
+    Pair(
+        why="global-init-once-more",
+        says="TDH.SYS.INIT succeeded once more, and CPUs .* had been enabled before",
+        steps=("cpus.partial", "cpus.rest"),
+        edits=(
+            Edit(
+                "provider_direct.c",
+                GLOBAL_DONE,
+                "	if (global_done) {\n"
+                "		static int later;\n\n"
+                f"		if (++later > 1)\n			{SET_DID_INIT}\n"
+                "		return 0;\n"
+                "	}\n",
+            ),
+        ),
+    ),
+    Pair(
+        why="cpu-busy-for-ever",
+        says="CPU 2: TDH.SYS.LP.INIT: TDX_SYS_BUSY .*still so after 99 repeats",
+        steps=(AT_ONCE,),
+        faults=("TDH.SYS.LP.INIT cpu=2 status=TDX_SYS_BUSY",),
+    ),
+    Pair(
+        why="outputs-left",
+        says="CPU 1: TDH.SYS.LP.INIT succeeded, and has to leave 0 in RCX, R8",
+        steps=(FORWARDS,),
+        faults=("TDH.SYS.LP.INIT cpu=1 status=TDX_SUCCESS rcx=0x1 r8=0x2",),
+    ),
+    Pair(
+        why="module-used-before",
+        says="CPU 3: it was enabled before .TDX_SYS_LP_INIT_DONE.: an earlier kernel or driver",
+        steps=(BACKWARDS,),
+        faults=("TDH.SYS.LP.INIT cpu=3 status=TDX_SYS_LP_INIT_DONE",),
+    ),
+    Pair(
+        why="begun-out-of-turn",
+        says="CPU 1 was begun before CPU 0, whose turn it was, had ended",
+        steps=(FORWARDS,),
+        edits=(Edit("cpu.c", "{ .start_ns = ktime_get_ns() }", "{ .start_ns = 1 }"),),
+    ),
+    Pair(
+        why="done-not-told",
+        says=r"CPUs 0-3: .*enabling it again does not say that \(WAS_DONE\)",
+        steps=(AT_ONCE, "cpus.again"),
+        edits=(WAS_DONE,),
+    ),
+    Pair(
+        why="done-once-more",
+        says="it was enabled again, and seam_status was 0 and is",
+        steps=(AT_ONCE, "cpus.again"),
+        edits=(AGAIN,),
+    ),
+    Pair(
+        why="apic-ids-not-linuxs",
+        says="CPU 3: apic_id is 4 in GET_CPUS, and 3 in /proc and /sys",
+        steps=(AT_ONCE, "cpus.sane"),
+        edits=(
+            Edit(
+                "cpu.c",
+                "	result->apic_id = per_cpu(x86_cpu_to_apicid, cpu);",
+                "	result->apic_id = per_cpu(x86_cpu_to_apicid, cpu) + 1;",
+            ),
+        ),
+    ),
+    Pair(
+        why="nodes-not-linuxs",
+        says="CPUs 2-3: node is 0 in GET_CPUS, and 1 in /proc and /sys",
+        steps=(AT_ONCE, "cpus.sane"),
+        edits=(Edit("cpu.c", "? TDXHOST_NONE : node;", "? TDXHOST_NONE : 0;"),),
+    ),
+    Pair(
+        why="packages-not-linuxs",
+        says="CPUs 2-3: package is 0 in GET_CPUS, and 1 in /proc and /sys",
+        steps=(AT_ONCE, "cpus.sane"),
+        edits=(Edit("cpu.c", "topology_physical_package_id(cpu);", "0;"),),
+    ),
+    Pair(
+        why="ids-by-turn",
+        says=r"CPU 0: apic_id was 4 in boot earlier \(forwards\), and 7 in boot last",
+        earlier=(FORWARDS,),
+        steps=(BACKWARDS, "cpus.orders-agree"),
+        edits=(
+            Edit(
+                "cpu.c",
+                "	result->apic_id = per_cpu(x86_cpu_to_apicid, cpu);",
+                "	static u32 turn;\n\n	result->apic_id = turn++;",
+            ),
+        ),
+    ),
+)
+
+PAIRS = table(*REFUSALS, *CPUS)
