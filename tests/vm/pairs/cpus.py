@@ -231,4 +231,71 @@ CPUS = (
     ),
 )
 
-PAIRS = table(*REFUSALS, *CPUS)
+ENABLE = (
+    Pair(
+        why="enabled-cpu-named",
+        says=r"it names CPU \d, and of the online CPUs CPUs .* are not enabled",
+        steps=("cpus.partial", "enable.names-missing"),
+        edits=(Edit("steps.c", NOT_ENABLED, NOT_ENABLED.replace("!", "")),),
+    ),
+    Pair(
+        why="memory-kept-after-failure",
+        says="GET_STATUS: 4096 B are held for PAMTs, and nothing may be",
+        steps=("cpus.partial", "enable.names-missing"),
+        edits=(Edit("direct_prepare.c", "tdxhost_status_pamt(0);", "tdxhost_status_pamt(4096);"),),
+    ),
+    Pair(
+        why="configuration-refused",
+        says=r"step config, CPU \d: TDH.SYS.CONFIG: TDX_PAMT_OVERLAP",
+        steps=("enable.all",),
+        faults=("TDH.SYS.CONFIG status=TDX_PAMT_OVERLAP",),
+    ),
+    Pair(
+        why="package-without-key",
+        says="step key_config.*: TDH.SYS.KEY.CONFIG: TDX_KEY_GENERATION_FAILED",
+        steps=("enable.all",),
+        faults=("TDH.SYS.KEY.CONFIG cpu=2-3 status=TDX_KEY_GENERATION_FAILED",),
+    ),
+    Pair(
+        why="said-to-be-running",
+        says="GET_STATUS: running has to be 0 now, and is 1",
+        steps=("enable.all",),
+        edits=(Edit("status.c", "	published.running = 0;\n", ""),),
+    ),
+    Pair(
+        why="second-enable-goes-in",
+        says="ENABLE: GET_STATUS: generation was",
+        steps=("enable.all", "enable.twice"),
+        edits=(Edit("enable.c", WAITERS, "	if (waited) {\n"),),
+    ),
+    Pair(
+        why="seamcalls-not-counted",
+        says="step config has to end with TDH.SYS.CONFIG, and .* after 0 SEAMCALLs",
+        steps=("enable.all", "enable.steps"),
+        edits=(Edit("enable.c", "	result->seamcalls += call->calls;\n", ""),),
+    ),
+    Pair(
+        why="steps-take-no-time",
+        says="step memory took no time at all",
+        steps=("enable.all", "enable.steps"),
+        edits=(
+            Edit(
+                "enable.c", "duration_ns = ktime_get_ns() - result->start_ns;", "duration_ns = 0;"
+            ),
+        ),
+    ),
+    Pair(
+        why="progress-not-told",
+        says=r"GET_STATUS: 0 of \d+ GiB of TDMRs are initialised",
+        steps=("enable.all", "enable.steps"),
+        edits=(
+            Edit(
+                "direct_commit.c",
+                "tdxhost_status_progress(before + done / SZ_1G, total);",
+                "tdxhost_status_progress(0, total);",
+            ),
+        ),
+    ),
+)
+
+PAIRS = table(*REFUSALS, *CPUS, *ENABLE)
