@@ -298,4 +298,67 @@ ENABLE = (
     ),
 )
 
-PAIRS = table(*REFUSALS, *CPUS, *ENABLE)
+RACES = (
+    Pair(
+        why="cpu-busy-in-a-race",
+        says="CPU 3: TDH.SYS.LP.INIT: TDX_SYS_BUSY",
+        steps=("race.cpus",),
+        faults=("TDH.SYS.LP.INIT cpu=3 status=TDX_SYS_BUSY",),
+    ),
+    Pair(
+        why="every-cpu-did-global-init",
+        says="one CPU does the global initialisation .TDH.SYS.INIT., and here CPUs 0-3 did",
+        steps=("race.cpus",),
+        edits=(
+            Edit(
+                "provider_direct.c",
+                GLOBAL_DONE,
+                f"	if (global_done) {{\n		{SET_DID_INIT}\n		return 0;\n	}}\n",
+            ),
+        ),
+    ),
+    Pair(
+        why="every-caller-did-it",
+        says="one caller has to have enabled it, and 4 were told that they did",
+        steps=("race.cpus",),
+        edits=(WAS_DONE,),
+    ),
+    Pair(
+        why="waiters-told-of-a-failure",
+        says="callers of ENABLE were told different things: .*earlier_failure",
+        steps=("race.enable",),
+        edits=(
+            Edit(
+                "enable.c",
+                WAITERS + "		answer_last(answer);",
+                WAITERS + "		answer_refused(answer, TDXHOST_CODE_EARLIER_FAILURE);",
+            ),
+        ),
+    ),
+    Pair(
+        why="race-for-a-module-that-refuses",
+        says=r"step config, CPU \d: TDH.SYS.CONFIG: TDX_PAMT_OVERLAP",
+        steps=("race.enable",),
+        faults=("TDH.SYS.CONFIG times=1 status=TDX_PAMT_OVERLAP",),
+    ),
+    Pair(
+        why="metadata-once-different",
+        says="SYS_RD was answered in different ways, and nothing had changed",
+        steps=(AT_ONCE, "race.readers"),
+        faults=("TDH.SYS.RD call=100 times=1 status=TDX_METADATA_FIELD_ID_INCORRECT",),
+    ),
+    Pair(
+        why="state-changes-by-itself",
+        says="GET_STATUS was answered in different ways, and nothing had changed",
+        steps=(AT_ONCE, "race.readers"),
+        edits=(RESTLESS,),
+    ),
+    Pair(
+        why="metadata-of-the-first-cpu",
+        says="SYS_RD was served by CPU 0, and the caller's is enabled",
+        steps=(AT_ONCE, "race.readers"),
+        edits=(Edit("ioctl.c", OWN_CPU, ""),),
+    ),
+)
+
+PAIRS = table(*REFUSALS, *CPUS, *ENABLE, *RACES)
