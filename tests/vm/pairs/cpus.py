@@ -361,4 +361,95 @@ RACES = (
     ),
 )
 
-PAIRS = table(*REFUSALS, *CPUS, *ENABLE, *RACES)
+DRIVER = (
+    Pair(
+        why="module-forgets-its-cpus",
+        says="enabled before the driver was loaded again, and WAS_DONE is not set",
+        steps=("cpus.partial", {"driver.reload": {"file": "/opt/drivers/right.ko"}}),
+        faults=("TDH.SYS.LP.INIT call=3 status=TDX_SUCCESS",),
+    ),
+    Pair(
+        why="cpus-done-before-refused",
+        says="loaded again, and TDH.SYS.LP.INIT: TDX_SYS_LP_INIT_DONE",
+        steps=(
+            "cpus.partial",
+            {"driver.reload": {"file": "/opt/drivers/cpus-done-before-refused.ko"}},
+        ),
+        edits=(
+            Edit(
+                "provider_direct.c",
+                "if (tdxhost_status_code(call->status) != TDX_SYS_LP_INIT_DONE)",
+                "if (call->code || true)",
+            ),
+        ),
+    ),
+    Pair(
+        why="driver-may-go",
+        says="nothing keeps the driver: its reference count is 0",
+        steps=("enable.all", "driver.stays"),
+        edits=(Edit("enable.c", "	__module_get(THIS_MODULE);\n", ""),),
+    ),
+    Pair(
+        why="sysfs-is-stale",
+        says="/sys/class/misc/tdxhost/status has to be initialized, and is unknown",
+        steps=("enable.all", "driver.sysfs"),
+        edits=(
+            Edit(
+                "status.c",
+                'sysfs_emit(buf, "%s\\n", status_names[now.module_status]);',
+                'sysfs_emit(buf, "%s\\n", status_names[0]);',
+            ),
+        ),
+    ),
+    Pair(
+        why="sysfs-for-root-alone",
+        says="status has to be readable by all and writable by nobody, and is 600",
+        steps=("driver.sysfs",),
+        before="chmod 0600 /sys/class/misc/tdxhost/status",
+    ),
+    Pair(
+        why="no-event",
+        says="CPU 0 was enabled, and 0 events came within 10 s",
+        steps=("driver.uevents",),
+        edits=(Edit("status.c", "	if (news)\n		uevent();\n", ""),),
+    ),
+    Pair(
+        why="events-of-no-news",
+        says="CPU 0 was enabled again, which does nothing, and 1 events came",
+        steps=("driver.uevents",),
+        edits=(Edit("status.c", "	told_changes = changes;\n", ""),),
+    ),
+    Pair(
+        why="trace-names-another-leaf",
+        says="is in the trace, and nobody has asked for anything but TDH.SYS.RD",
+        steps=(AT_ONCE, "driver.trace"),
+        edits=(Edit("trace.h", "__entry->leaf = call->leaf;", "__entry->leaf = call->leaf + 1;"),),
+    ),
+    Pair(
+        why="trace-has-holes",
+        says="64 of 64 fields that were read are not in the trace",
+        steps=(AT_ONCE, "driver.trace"),
+        edits=(
+            Edit(
+                "seamcall.c",
+                "	trace_seamcall(call, ktime_get_ns() - start);",
+                "	if (call->leaf != TDH_SYS_RD)\n"
+                "		trace_seamcall(call, ktime_get_ns() - start);",
+            ),
+        ),
+    ),
+    Pair(
+        why="trace-has-the-inputs-twice",
+        says="R8 is 0x0 in the trace, and 0x",
+        steps=(AT_ONCE, "driver.trace"),
+        edits=(Edit("trace.h", "__entry->out, &call->out,", "__entry->out, &call->in,"),),
+    ),
+    Pair(
+        why="traced-once-more",
+        says="TDH.SYS.LP.INIT is in the trace, and nobody has asked",
+        steps=(AT_ONCE, "driver.trace"),
+        edits=(AGAIN,),
+    ),
+)
+
+PAIRS = table(*REFUSALS, *CPUS, *ENABLE, *RACES, *DRIVER)
