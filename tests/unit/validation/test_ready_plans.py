@@ -5,8 +5,10 @@ import pytest
 import yaml
 
 from tdxhost.reference import DATA
+from tdxhost.validation.collect import find_tests
 from tdxhost.validation.options import duration
-from tdxhost.validation.plan_file import ready_plans
+from tdxhost.validation.plan import with_time
+from tdxhost.validation.plan_file import read_plan, ready_plans
 
 NAMES = [name for name, _ in ready_plans()]
 PLANS = {
@@ -61,3 +63,22 @@ def test_the_standard_plan_tries_each_order_before_it_compares_them() -> None:
         if "cpus.orders-agree" in ids(boot):
             break
     assert sorted(orders) == ["at-once", "backwards", "forwards", "shuffled"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_ready_plan_reads_cleanly_with_the_tests_that_there_are(name: str) -> None:
+    plan = read_plan(name, find_tests())
+    assert [boot.name for boot in plan.boots] == [boot["name"] for boot in PLANS[name]["boots"]]
+
+
+def test_every_test_is_in_a_ready_plan_unless_it_needs_what_only_a_lab_can_state() -> None:
+    planned = {id_ for plan in PLANS.values() for boot in plan["boots"] for id_ in ids(boot)}
+    judging = {id_ for id_, test in find_tests().items() if test.reads}
+    assert set(find_tests()) - planned == judging
+
+
+def test_a_time_for_the_soak_is_shared_out() -> None:
+    items = with_time(read_plan("soak", find_tests()), 60).boots[0].items
+    times = [item.options["for"] for item in items if "for" in item.options]
+    assert sum(times) == pytest.approx(60)
+    assert len(times) == 3
