@@ -71,9 +71,8 @@ def _in_root(files: list[str], script: str) -> None:
 
 def check_python() -> None:
     """ruff, its formatter, mypy --strict."""
-    places = [
-        name for name in ("tdxhost", "vtdx", "tests", "setup.py") if (build.PROJECT / name).exists()
-    ]
+    known = ("tdxhost", "vtdx", "tests", "scripts", "setup.py")
+    places = [name for name in known if (build.PROJECT / name).exists()]
     tools = (
         ["ruff", "check", "-q", *places],
         ["ruff", "format", "-q", "--check", *places],
@@ -113,9 +112,14 @@ def check_shell() -> None:
     scripts = [
         name
         for name in _tracked("scripts", "vtdx/vm/guest/init*", ".ci/run")
-        if (build.PROJECT / name).read_bytes().startswith((b"#!/bin/bash", b"#!/bin/sh", b"# SPDX"))
+        if not name.endswith((".py", ".yaml")) and _is_shell(build.PROJECT / name)
     ]
     _in_root(scripts, _SHELL_SCRIPT.replace("{files}", " ".join(scripts)))
+
+
+def _is_shell(file: Path) -> bool:
+    """What is run by a shell, or a library for one, which begins with its licence."""
+    return file.read_bytes().startswith((b"#!/bin/bash", b"#!/bin/sh", b"# SPDX"))
 
 
 def check_licences() -> None:
