@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,8 @@ from vtdx.vm import platform, qemu
 from vtdx.vm.qemu import Parts, Qemu
 
 
-def command_line(name: str, disk: Path | None = None) -> list[str]:
-    """QEMU's command line for a shipped platform."""
+def command_line(name: str, disk: Path | None = None, **more: Any) -> list[str]:
+    """QEMU's command line for a shipped platform; ``more`` as for Parts."""
     nothing = Path("/nonexistent")
     parts = Parts(
         kernel=nothing,
@@ -24,6 +25,7 @@ def command_line(name: str, disk: Path | None = None) -> list[str]:
         log=None,
         control=nothing,
         disk=disk,
+        **more,
     )
     machine = platform.load(name)
     return qemu.command(Qemu(("qemu",)), machine, parts, "quiet", agent_fd=3, monitor_fd=4)
@@ -41,6 +43,21 @@ def test_a_kernel_does_not_move_where_it_can_t_see_all_holes(name: str, stays: b
 
     assert ("nokaslr" in words) is stays
     assert words[-1] == "quiet"
+
+
+def test_a_disk_is_not_written_to_unless_it_is_the_machines_own() -> None:
+    (drive,) = words_of("-drive", command_line("spr-2s", Path("/a.ext4"), disk_stays=True))
+
+    assert "snapshot" not in drive
+
+
+def test_a_network_is_there_when_asked_for_and_leads_nowhere_but_in() -> None:
+    command = command_line("spr-2s", ssh_port=2222)
+
+    (network,) = words_of("-netdev", command)
+    assert {"restrict=on", "hostfwd=tcp:127.0.0.1:2222-:22"} <= set(network.split(","))
+    assert "vtdx.net=1" in words_of("-append", command)[0].split()
+    assert not words_of("-netdev", command_line("spr-2s"))
 
 
 def test_a_disk_is_never_written_to_and_is_gone_on_from() -> None:

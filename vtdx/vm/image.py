@@ -18,10 +18,13 @@ from vtdx.vm.errors import SetupFailed
 from vtdx.vm.kernels import Kernel
 
 # Of the kernel's modules, those that commands on a TDX host use.
-MODULES = ("cpuid", "kvm-intel", "msr", "pvpanic-pci", "tdx-host")
+MODULES: tuple[str, ...] = ("cpuid", "kvm-intel", "msr", "pvpanic-pci", "tdx-host")
 
 # What a machine needs to find its disk; ext4 asks for crc32c by an alias.
 DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
+
+# What a machine needs to be reached over a network.
+NET_MODULES = ("virtio_pci", "virtio_net")
 
 # What the Debian packages bring and no command needs: it would be unpacked at
 # every boot.

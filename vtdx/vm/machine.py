@@ -59,8 +59,9 @@ class Spec:
     driver out, ``driver_args`` are its parameters. There is room for
     ``plug_bytes`` of memory to be plugged in. ``disk`` is an ext4 image to go on
     from, with files, commands and udev of its own; what the machine writes is
-    lost, unless ``disk_stays``. A boot that says nothing on its console for
-    ``silence_seconds`` hangs.
+    lost, unless ``disk_stays``. ``ssh_port``, with 0 any free one, is a port of this
+    machine's loopback that leads to the guest's port 22; nothing leads out of there. A
+    boot that says nothing on its console for ``silence_seconds`` hangs.
     """
 
     platform: Platform
@@ -74,6 +75,7 @@ class Spec:
     extra: Mapping[str, Path] = field(default_factory=dict)
     disk: Path | None = None
     disk_stays: bool = False
+    ssh_port: int | None = None
     plug_bytes: int = 0
     silence_seconds: float = 60
 
@@ -113,6 +115,7 @@ def _booted_as(spec: Spec) -> dict[str, Any]:
         "append": spec.append,
         "extra": dict(spec.extra),
         "disk": spec.disk,
+        "ssh_port": spec.ssh_port,
         "plug_bytes": spec.plug_bytes,
     }
 
@@ -201,6 +204,11 @@ class Machine:
         return self._monitor
 
     @property
+    def ssh_port(self) -> int:
+        """The port of the loopback that leads to the guest's port 22."""
+        return self.monitor.forwarded_port()
+
+    @property
     def control(self) -> Control:
         """The plugin's control channel."""
         assert self._folder is not None
@@ -255,6 +263,15 @@ class Machine:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise DeadlinePassed("The machine did not shut down in time.") from None
+
+    def is_gone(self, timeout: float = 0) -> bool:
+        """Whether the machine has ended, rebooted or not, ``timeout`` seconds from now."""
+        assert self._process is not None
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def kexec(self, argv: Sequence[str], timeout: float | None = None) -> None:
         """Run a command that lets another kernel take over, and wait for the agent there.
@@ -317,6 +334,7 @@ class Machine:
             log=spec.log,
             disk=spec.disk,
             disk_stays=spec.disk_stays,
+            ssh_port=spec.ssh_port,
             plug_bytes=spec.plug_bytes,
             memory=self._origin.parts.memory if self._origin is not None else self._keep,
             resumed=self._origin is not None,
@@ -329,7 +347,9 @@ class Machine:
         named = self.spec.kernel
         kernel = kernels.find(named) if isinstance(named, str) else named
         driver = build.driver(kernel) if self.spec.driver else None
-        modules = image.MODULES + (image.DISK_MODULES if self.spec.disk else ())
+        modules = image.MODULES
+        modules += image.DISK_MODULES if self.spec.disk else ()
+        modules += image.NET_MODULES if self.spec.ssh_port is not None else ()
         return kernel.image, image.initramfs(kernel, driver, self.spec.extra, modules)
 
     def _boot(self, parts: qemu.Parts) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -49,6 +50,14 @@ class Monitor:
         self.execute("object-add", **backend)
         module = {"driver": "pc-dimm", "id": name, "memdev": f"{name}-ram"}
         self.execute("device_add", **module, addr=address, node=node)
+
+    def forwarded_port(self) -> int:
+        """The port of the loopback that leads into the machine; Spec.ssh_port makes it."""
+        said = self.execute("human-monitor-command", **{"command-line": "info usernet"})
+        found = re.search(r"TCP\[HOST_FORWARD\] +\d+ +127\.0\.0\.1 +(\d+)", said)
+        if found is None:
+            raise VmError(f"No port leads into the machine: {said.strip()}")
+        return int(found[1])
 
     def write_devices(self, file: Path) -> None:
         """Write all state but that of memory which is in files already."""

@@ -34,6 +34,7 @@ class Qemu:
 class Parts:
     """The files that a machine starts from.
 
+    ``ssh_port`` is a port of the loopback, 0 for a free one, that leads to the guest's port 22.
     ``memory`` are files that keep the machine's memory, one for each node.
     ``plug_bytes`` is room for more to be plugged in.
     ``resumed`` is a machine that goes on with what is there, and changes none of it.
@@ -49,6 +50,7 @@ class Parts:
     log: Path | None
     disk: Path | None = None
     disk_stays: bool = False
+    ssh_port: int | None = None
     plug_bytes: int = 0
     memory: tuple[Path, ...] = ()
     resumed: bool = False
@@ -95,6 +97,7 @@ def command(
         *_smbios(platform),
         *_memory(platform, parts),
         *_disk(parts),
+        *_network(parts),
         *("-serial", f"file:{parts.console}"),
         *("-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent"),
         *("-chardev", f"socket,id=monitor,fd={monitor_fd}"),
@@ -182,10 +185,22 @@ def _disk(parts: Parts) -> list[str]:
     return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
 
 
+def _network(parts: Parts) -> list[str]:
+    if parts.ssh_port is None:
+        return []
+    forward = f"hostfwd=tcp:127.0.0.1:{parts.ssh_port}-:22"
+    return [
+        *("-netdev", f"user,id=net,ipv6=off,restrict=on,{forward}"),
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+    ]
+
+
 def _kernel_arguments(platform: Platform, parts: Parts, append: str) -> str:
     reserved = [f"memmap={part.size}${part.base}" for part in platform.reserved]
     kaslr = ["nokaslr"] if len(reserved) > _MEMMAPS_THAT_KASLR_SEES else []
     init = ["rdinit=/usr/lib/vtdx/init-disk"] if parts.disk else []
+    network = ["vtdx.net=1"] if parts.ssh_port is not None else []
     # Whether the timer ticks is tried for some milliseconds, which a busy machine may not give.
-    words = ["console=ttyS0,115200", "panic=-1", "no_timer_check", *reserved, *kaslr, *init, append]
+    words = ["console=ttyS0,115200", "panic=-1", "no_timer_check"]
+    words += [*reserved, *kaslr, *init, *network, append]
     return " ".join(words).strip()
