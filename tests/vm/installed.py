@@ -42,21 +42,23 @@ class HostRelease:
     python: str
     suite: str
     backports: bool = False
+    more: tuple[str, ...] = ()
 
     def root(self) -> Path:
         """Its root, made with mmdebstrap and shared by runs; not to be changed."""
         late = (*_NEEDS[:1], *_KERNEL)
+        rest = (*_SHOWS, *self.more)
         return roots.Root(
             f"host-{self.name}",
             f"fetching a {self.name} host",
-            (*_NEEDS, *_SHOWS) if self.backports else (*_NEEDS, *_KERNEL, *_SHOWS),
+            (*_NEEDS, *rest) if self.backports else (*_NEEDS, *_KERNEL, *rest),
             suite=self.suite,
             backports=late if self.backports else (),
         ).path()
 
 
 BOOKWORM = HostRelease("bookworm", "6.1", "3.11", "bookworm")
-TRIXIE = HostRelease("trixie", "6.12", "3.13", "trixie")
+TRIXIE = HostRelease("trixie", "6.12", "3.13", "trixie", more=("openssh-server",))
 BACKPORTS = HostRelease("trixie-backports", "7.3", "3.13", "trixie", backports=True)
 
 
