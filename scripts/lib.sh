@@ -8,7 +8,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/tdxhost
 
 # Debian packages that the scripts themselves use; the rest is in Debian roots
 # that vtdx/vm/roots.py makes.
-packages=(cpio e2fsprogs gcc git libc6-dev libglib2.0-dev make mmdebstrap pkg-config python3-venv xz-utils)
+packages=(cpio e2fsprogs gcc git libc6-dev libglib2.0-dev make mmdebstrap
+	openssh-client pkg-config python3-venv xz-utils)
 
 say() {
 	echo "tdxhost: $*" >&2
