@@ -148,7 +148,7 @@ def _unable(run: Run) -> Iterator[Block]:
 def _row(test: TestResult) -> Row:
     message = "" if test.outcome is Outcome.PASSED else first_line(said(test))
     told = [textwrap.shorten(message, MOST_MESSAGE, placeholder=" ...")] if message else []
-    told += [measured_text(one) for one in test.measured]
+    told += [measured_text(one) for one in test.amounts]
     cells = _word(test.outcome), test.title, seconds_text(test.duration_s), "; ".join(told)
     return Row(cells, bad=test.outcome in BAD)
 

@@ -139,7 +139,7 @@ def _case(run: Run, name: str, test: TestResult) -> Element:
         else:
             text = "\n".join(_told(test))
             case.append(_element(kind, text, message=message, type=str(test.outcome)))
-    if test.measured:
+    if test.amounts:
         case.append(_element("system-out", "\n".join(_measured(test))))
     return case
 
@@ -154,7 +154,7 @@ def _told(test: TestResult) -> Iterable[str]:
 
 def _measured(test: TestResult) -> Iterable[str]:
     """What was measured: in words, then every value as a number."""
-    for one in test.measured:
+    for one in test.amounts:
         yield measured_text(one)
         if one.value is not None:
             yield f"{one.name}={one.value} {one.unit}"

@@ -130,7 +130,7 @@ def fact_title(name: str) -> str:
 
 def _drawn(run: Run) -> Iterator[Drawn]:
     for test in run.tests:
-        for measured in test.measured:
+        for measured in test.amounts:
             if len(measured.by_cpu) > 1:
                 yield Drawn(test, measured, chart(measured), _over_cpus(measured))
 
@@ -150,7 +150,7 @@ def _over_cpus(measured: Measured) -> str:
 
 def _singles(run: Run) -> Iterator[tuple[TestResult, str, str]]:
     for test in run.tests:
-        for one in test.measured:
+        for one in test.amounts:
             if len(one.by_cpu) < 2:
                 name, _, value = measured_text(one).partition(": ")
                 yield test, name, value

@@ -49,6 +49,8 @@ class Unit(StrEnum):
     NS = "ns"
     BYTES = "bytes"
     COUNT = "count"
+    #: No amount, but what something is: the same each time, or something is wrong.
+    STATE = "state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,11 @@ class TestResult:
             "evidence": Evidence.of(evidence) if evidence else None,
         }
         return cls(**known)
+
+    @property
+    def amounts(self) -> tuple[Measured, ...]:
+        """What was measured and has an amount; the document has the rest too."""
+        return tuple(one for one in self.measured if one.unit is not Unit.STATE)
 
     @property
     def title(self) -> str:

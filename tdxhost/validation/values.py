@@ -20,7 +20,7 @@ def value_text(value: int, unit: Unit) -> str:
             return duration(value)
         case Unit.BYTES:
             return size(value)
-        case Unit.COUNT:
+        case Unit.COUNT | Unit.STATE:
             return str(value)
 
 
@@ -32,7 +32,7 @@ def seconds_text(time_s: float) -> str:
 def pair_text(here: int, there: int, unit: Unit) -> tuple[str, str]:
     """Two values that differ: to the last digit where else they would read the same."""
     texts = value_text(here, unit), value_text(there, unit)
-    if texts[0] != texts[1] or unit is Unit.COUNT:
+    if texts[0] != texts[1] or unit in (Unit.COUNT, Unit.STATE):
         return texts
     name = "B" if unit is Unit.BYTES else str(unit)
     return f"{here} {name}", f"{there} {name}"
