@@ -5,7 +5,9 @@ Fixtures, for the suite's own tests and for a lab's:
 
 - ``driver``: the device, open for this test; ``open_driver`` opens it once more
 - ``host``: files, MSRs and log of this host; ``topology``: its CPUs; ``cpus``: those that are
-  online and that this process may run on, sorted
+  online and that this process may run on, sorted; ``with pin(cpu):`` runs on one of them
+- ``snapshot``: ``snapshot()`` reads all that there is of host and driver now, as report does
+  (report/model.py): state, diagnosis, MSRs, memory map
 - ``options``: what the plan says about this test, defaults filled in; ``machine`` and ``limits``:
   what it says of the machine
 - ``rng``: random numbers, the same ones for the same ``--seed``
@@ -20,7 +22,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
@@ -33,7 +35,9 @@ from tdxhost.errors import NotRead, TdxHostError
 from tdxhost.fields import FieldTable
 from tdxhost.findings import Judge
 from tdxhost.host import Host, LogTail
-from tdxhost.topology import Topology, allowed_cpus
+from tdxhost.report.collect import take
+from tdxhost.report.model import Report
+from tdxhost.topology import Topology, allowed_cpus, pinned
 from tdxhost.validation.evidence import gather
 from tdxhost.validation.plan import Limits, Machine
 from tdxhost.validation.requirement import CouldNotRun, NotApplicable
@@ -165,6 +169,17 @@ class Plugin:
     def cpus(self) -> tuple[int, ...]:
         """CPUs that are online and that this process may run on."""
         return tuple(sorted(Topology(self._session.host).online() & allowed_cpus()))
+
+    @pytest.fixture
+    def pin(self) -> Callable[[int], AbstractContextManager[None]]:
+        """Runs a body on a CPU."""
+        return pinned
+
+    @pytest.fixture
+    def snapshot(self) -> Callable[[], Report]:
+        """Reads all that there is of host and driver."""
+        session = self._session
+        return lambda: take(session.host, session.open_driver, session.judge)[0]
 
     @pytest.fixture
     def options(self) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from tests.vm.lab import Boots, Lab
 
 PLAN = {
     "first": ["lab.looks", "lab.cpus", "lab.waits", "lab.enable"],
-    "second": ["lab.waits", "lab.cpus", "lab.enable", "lab.looks"],
+    "second": ["lab.waits", "lab.cpus", "lab.enable", "lab.fixtures"],
 }
 ALL_PASSED = {f"{boot} {test}": "passed" for boot, tests in PLAN.items() for test in tests}
 FIRST_PASSED = {**ALL_PASSED, **{f"second {test}": "not-run" for test in PLAN["second"]}}
