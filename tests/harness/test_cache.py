@@ -88,3 +88,18 @@ def test_what_is_old_but_in_use_stays() -> None:
 
 def test_keys_tell_parts_apart() -> None:
     assert cache.key_of("ab", "c") != cache.key_of("a", "bc")
+
+
+def test_of_large_entries_those_used_last_are_kept() -> None:
+    def make(into: Path) -> None:
+        into.write_text("content")
+
+    for number in range(4):
+        path = cache.entry("large", f"{number}", make, most=2)
+        # Long enough ago for the next one to be later, whatever the clock's grain.
+        os.utime(path.with_suffix(".lock"), times=(number, time.time() - 100 + number))
+
+    assert sorted(path.name for path in (cache.root() / "large").iterdir() if not path.suffix) == [
+        "2",
+        "3",
+    ]

@@ -65,19 +65,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _prune(folder: Path, keep: Path) -> None:
-    """Drop what earlier sources made and nobody has used for two weeks."""
+def _prune(folder: Path, keep: Path, most: int | None) -> None:
+    """Drop what nobody has used for two weeks, and all but the ``most`` that were used last."""
     limit = time.time() - _KEEP_SECONDS
-    for lock in folder.glob("*.lock"):
-        entry = lock.with_suffix("")
-        if entry != keep and lock.stat().st_mtime < limit:
-            remove(entry)
+    used = {lock.with_suffix(""): lock.stat().st_mtime for lock in folder.glob("*.lock")}
+    there = sorted((path for path in used if path.exists()), key=lambda path: -used[path])
+    for number, path in enumerate(there):
+        late = most is not None and number >= most
+        if path != keep and (late or used[path] < limit):
+            remove(path)
 
 
-def entry(name: str, key: str, make: Callable[[Path], None], what: str = "") -> Path:
+def entry(
+    name: str, key: str, make: Callable[[Path], None], what: str = "", most: int | None = None
+) -> Path:
     """The path of entry ``name``/``key``, made by ``make(path)`` where it is missing.
 
-    ``what`` is the line of progress shown meanwhile.
+    ``what`` is the line of progress shown meanwhile. ``most`` is for large entries that are
+    made in no time: so many of them are kept.
     """
     path = root() / name / key
     lock = path.with_suffix(".lock")
@@ -99,7 +104,7 @@ def entry(name: str, key: str, make: Callable[[Path], None], what: str = "") -> 
             part.rename(path)
         finally:
             remove(part)
-        _prune(path.parent, path)
+        _prune(path.parent, path, most)
     return path
 
 
