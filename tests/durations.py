@@ -9,6 +9,7 @@ files of few and long ones for the end, when a worker with nothing to do can't t
 #: --durations=0). They need not be exact: what counts is the order.
 SECONDS = {
     "kernels/test_dkms.py": 2000,
+    "vm/test_fleet.py": 1500,
     "vm/test_golden.py": 1000,
     "vm/test_standard.py": 800,
     "vm/test_validation_reboots.py": 400,

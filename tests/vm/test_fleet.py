@@ -2,7 +2,8 @@
 """scripts/ansible on three virtual hosts: what it collects, and that no host is taken for well.
 
 tdxhost is installed in the hosts' disk on this machine, as in test_install.py, and the role finds
-it there. A slow test lets the role install it on a host, and reboot that.
+it there; the last test lets the role install it on a host, and reboot that. All of it is slow:
+what Ansible puts on three hosts and runs there costs an emulator minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from scripts.ansible.table import Host, read_hosts
 from tests.vm.fleet import Fleet, fleet
 from tests.vm.installed import CHECKOUT, TRIXIE, WHEELS, HostRoot, host_root, wheels
 from vtdx.vm import build, platform
+
+pytestmark = pytest.mark.slow
 
 ONE_BOOT = """\
 schema: tdxhost-plan/1
@@ -156,7 +159,6 @@ def test_what_is_installed_already_is_not_installed_again(played: Played) -> Non
     assert INSTALLS not in played.ran.stdout
 
 
-@pytest.mark.slow
 def test_a_host_is_installed_once_and_rebooted_as_far_as_that_is_allowed(tmp_path: Path) -> None:
     platforms = {"bare": platform.load("spr-2s", cpus=4)}
     with (
