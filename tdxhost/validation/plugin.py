@@ -44,6 +44,8 @@ from tdxhost.validation.requirement import CouldNotRun, NotApplicable
 from tdxhost.validation.result import BAD, Evidence, Measured, Outcome, TestResult, Unit
 from tdxhost.validation.session import Opener, Session
 
+NOT_RUN = "it was not run: a hook of a conftest.py or of a plugin took it over"
+
 
 class TookTooLong(Exception):
     """A test was not over in its time."""
@@ -134,15 +136,21 @@ class Plugin:
             yield
 
     def _judged(self, index: int) -> TestResult:
-        """What the phases come to: the first that did not go well."""
+        """What the phases come to: the first that failed, else the first that gave a reason."""
         result = self._session.results[index]
-        for call, report in self._phases:
-            if call.excinfo is None:
-                continue
-            outcome, message = judged(call.excinfo.value, report.when)
-            evidence = Evidence(details=report.longreprtext) if outcome in BAD else None
-            return replace(result, outcome=outcome, message=message, evidence=evidence)
-        return replace(result, outcome=Outcome.PASSED)
+        ended = [
+            (*judged(call.excinfo.value, report.when), report.longreprtext)
+            for call, report in self._phases
+            if call.excinfo is not None
+        ]
+        if not ended and not any(report.when == "call" for _, report in self._phases):
+            ended = [(Outcome.BROKEN, NOT_RUN, "")]
+        if not ended:
+            return replace(result, outcome=Outcome.PASSED)
+        # Of several that are as bad, min gives the first.
+        outcome, message, details = min(ended, key=lambda one: one[0] not in BAD)
+        evidence = Evidence(details=details) if outcome in BAD else None
+        return replace(result, outcome=outcome, message=message, evidence=evidence)
 
     @pytest.fixture
     def open_driver(self) -> Opener:
