@@ -119,15 +119,7 @@ class LiveHost(Host):
 
     def log(self) -> tuple[str, ...]:
         """Reads /dev/kmsg from its beginning, as far as it is kept."""
-        path = self.root / KERNEL_LOG.lstrip("/")
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise _not_read("the kernel's log", error) from error
-        try:
-            return sieve_log(_line(record) for record in _records(fd))
-        finally:
-            os.close(fd)
+        return sieve_log(map(_line, log_records(self.root / KERNEL_LOG.lstrip("/"))))
 
 
 class LogTail:
@@ -137,10 +129,7 @@ class LogTail:
     """
 
     def __init__(self) -> None:
-        try:
-            self._fd = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise _not_read("the kernel's log", error) from error
+        self._fd = _open_log(Path(KERNEL_LOG))
         os.lseek(self._fd, 0, os.SEEK_END)
 
     def __enter__(self) -> Self:
@@ -152,6 +141,22 @@ class LogTail:
     def lines(self) -> tuple[str, ...]:
         """What was logged since it was last asked."""
         return tuple(_line(record) for record in _records(self._fd))
+
+
+def log_records(path: Path) -> tuple[str, ...]:
+    """Records of the kernel's log, as far as it is kept; NotRead where it can't be read."""
+    fd = _open_log(path)
+    try:
+        return tuple(_records(fd))
+    finally:
+        os.close(fd)
+
+
+def _open_log(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _not_read("the kernel's log", error) from error
 
 
 def _records(fd: int) -> Iterator[str]:

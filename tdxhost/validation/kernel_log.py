@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's log whole, with levels: what in it no healthy machine has."""
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
 from typing import Self
 
-from tdxhost.errors import NotRead, Why
-from tdxhost.host import KERNEL_LOG, RECORD_BYTES
+from tdxhost.host import KERNEL_LOG, log_records
 
 #: Level of an error (include/linux/kern_levels.h, KERN_ERR); what is lower is worse.
 ERROR = 3
@@ -57,28 +55,7 @@ class Line:
 
 def read(path: Path = Path(KERNEL_LOG)) -> tuple[Line, ...]:
     """All that is kept of the log; NotRead where it can't be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        why = Why.DENIED if isinstance(error, PermissionError) else Why.FAILED
-        raise NotRead("the kernel's log", why, error.strerror or str(error)) from error
-    try:
-        return tuple(line for record in _records(fd) if (line := Line.of(record)))
-    finally:
-        os.close(fd)
-
-
-def _records(fd: int) -> Iterator[str]:
-    while True:
-        try:
-            record = os.read(fd, RECORD_BYTES)
-        except BrokenPipeError:  # overwritten meanwhile; the next read goes on behind
-            continue
-        except BlockingIOError:  # that was the last
-            return
-        if not record:
-            return
-        yield record.decode("utf-8", errors="replace")
+    return tuple(line for record in log_records(path) if (line := Line.of(record)))
 
 
 def since_load(lines: Iterable[Line]) -> list[Line]:
