@@ -290,6 +290,7 @@ def _as_begun(context: Context, kept: Kept) -> Context:
 
 
 def _resumed(context: Context, journal: Journal, kept: Kept) -> Runner:
+    check_host(context)
     said = kept.arguments
     folder = Path(said["tests"]) if said["tests"] else None
     plan = parse_plan(journal.plan_text(), str(kept.run.plan["file"]), find_tests(folder))
@@ -299,7 +300,6 @@ def _resumed(context: Context, journal: Journal, kept: Kept) -> Runner:
 
 def _bench(context: Context) -> Bench:
     """The host to run on."""
-    check_host(context)
     return Bench(context.host, context.open_driver, context.judge, Lines(sys.stderr))
 
 

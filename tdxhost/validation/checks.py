@@ -36,13 +36,6 @@ LP_INIT_DONE = "TDX_SYS_LP_INIT_DONE"
 MOST_RETRIES = 2 * 99
 
 
-def all_good(problems: Iterable[str]) -> None:
-    """Fails the test with all of some problems, each told once."""
-    told = list(dict.fromkeys(problems))
-    if told:
-        raise AssertionError("\n".join(told))
-
-
 def by_cpus(problems: Iterable[tuple[int, str]]) -> Iterator[str]:
     """One sentence for all CPUs that have the same problem."""
     found: dict[str, list[int]] = {}

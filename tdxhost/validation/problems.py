@@ -8,8 +8,8 @@ MOST_TOLD = 20
 
 
 def none_of(problems: Iterable[str], todo: str = "") -> None:
-    """Fails with all problems at once, each on a line of its own, then todo; not without one."""
-    found = list(problems)
+    """Fails with all problems, each told once on a line of its own, then todo; not without one."""
+    found = list(dict.fromkeys(problems))
     if not found:
         return
     lines = found[:MOST_TOLD]

@@ -65,7 +65,7 @@ def begin(bench: Bench, plan: Plan, seed: int) -> Run:
     """A new run of a plan, of which nothing has run."""
     started = now()
     return Run(
-        id=f"{started[:19].replace(':', '').replace('-', '')}Z-{plan.name}",
+        id=f"{started.replace(':', '').replace('-', '')}-{plan.name}",
         plan={"name": plan.name, "about": plan.about, "file": plan.file},
         seed=seed,
         started_at=started,

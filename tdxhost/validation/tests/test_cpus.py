@@ -25,7 +25,6 @@ from tdxhost.validation import (
 from tdxhost.validation.calls import Calls
 from tdxhost.validation.checks import (
     Standing,
-    all_good,
     by_cpus,
     enabled_badly,
     enabled_cpus,
@@ -37,6 +36,7 @@ from tdxhost.validation.checks import (
     results_of,
     same_answers,
 )
+from tdxhost.validation.problems import none_of
 from tdxhost.validation.result import TestResult
 
 ABI = "kmod/include/uapi/linux/tdxhost.h"
@@ -143,7 +143,7 @@ def test_partial(
     answers = list(enable_cpus(driver, chosen))
     results = results_of(driver)
     measure_cpus(measure, results, chosen)
-    all_good(
+    none_of(
         [
             *enabled_well(driver, answers, judge, fresh=True),
             *by_cpus(_others_touched(before.cpus, results, chosen)),
@@ -203,7 +203,7 @@ def test_rest(
     again = {answer.cpu for answer in answers if answer.was_done}
     first = [answer for answer in answers if answer.cpu not in again]
     anew = not any(cpu.did_global_init for cpu in before)
-    all_good(
+    none_of(
         [
             *enabled_well(driver, answers, judge, fresh=not anew),
             *by_cpus(_others_touched(before, results, left)),
@@ -258,7 +258,7 @@ def test_enable(
         answers = list(enable_cpus(driver, order))
     results = results_of(driver)
     measure_cpus(measure, results, [answer.cpu for answer in answers])
-    all_good(
+    none_of(
         [
             *_left_out(answers, topology),
             *enabled_well(driver, answers, judge, fresh=True),
@@ -314,7 +314,7 @@ def test_again(driver: Driver, cpus: tuple[int, ...]) -> None:
     one_by_one = list(enable_cpus(driver, enabled))
     with Calls() as calls:
         together = calls.cpus_enable(enabled)
-    all_good(
+    none_of(
         [
             *by_cpus(_again_badly(before.cpus, one_by_one)),
             *by_cpus(_again_badly(before.cpus, together)),
@@ -349,7 +349,7 @@ def test_sane(
     online = sorted(topology.online())
     made = [results[cpu] for cpu in online if cpu in results]
     measure_cpus(measure, results, [cpu.cpu for cpu in made])
-    all_good(
+    none_of(
         [
             *_listed(driver, topology),
             *by_cpus(enabled_badly(made, judge, fresh=False)),
@@ -435,7 +435,7 @@ def test_orders_agree(earlier: Callable[[str], list[TestResult]]) -> None:
             "have cpus.enable, with different orders"
         )
     first, *others = ran
-    all_good(
+    none_of(
         problem
         for other in others
         for name in ORDERLESS

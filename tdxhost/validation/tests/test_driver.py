@@ -36,7 +36,6 @@ from tdxhost.validation.callers import as_nobody
 from tdxhost.validation.checks import (
     LP_INIT_DONE,
     Standing,
-    all_good,
     by_cpus,
     enabled_cpus,
     names,
@@ -45,6 +44,7 @@ from tdxhost.validation.checks import (
 )
 from tdxhost.validation.loading import Loading, openers, references, try_unload
 from tdxhost.validation.missing_cpus import errno_name
+from tdxhost.validation.problems import none_of
 from tdxhost.validation.session import Opener
 from tdxhost.validation.stage import BEFORE_CONFIG
 
@@ -85,7 +85,7 @@ def test_reload(open_driver: Opener, options: Mapping[str, Any], judge: Judge) -
         problems = [*record_changes(info, driver.get_info()), *not_forgotten(driver)]
         enabled = [cpu.cpu for cpu in before.cpus if cpu.state is CpuState.ENABLED]
         answers = list(enable_cpus(driver, enabled))
-    all_good(
+    none_of(
         [
             *(f"GET_INFO, after the driver was loaded again: {said}" for said in problems),
             *by_cpus(not_found_enabled(answers, judge)),
@@ -155,7 +155,7 @@ def test_stays(open_driver: Opener) -> None:
             f"unloading the driver has to be refused, as in use: {errno_name(refused)}"
         )
     with open_driver() as driver:
-        all_good(before.changes(Standing.of(driver)))
+        none_of(before.changes(Standing.of(driver)))
 
 
 @requirement(
@@ -171,7 +171,7 @@ def test_sysfs(driver: Driver, host: Host) -> None:
         "status": status.module_status.label,
         "module_version": info.module_version or "unknown",
     }
-    all_good([*sysfs_differs(wanted, public_state(host)), *sysfs_rights()])
+    none_of([*sysfs_differs(wanted, public_state(host)), *sysfs_rights()])
 
 
 def sysfs_differs(wanted: Mapping[str, str], told: Mapping[str, str]) -> Iterator[str]:
@@ -224,7 +224,7 @@ def test_uevents(driver: Driver, host: Host, cpus: tuple[int, ...], judge: Judge
     again = received(monitor, SILENCE_S, every=True)
     if answer.error:
         raise AssertionError(f"CPU {answer.cpu}: {why_failed(answer, judge)}")
-    all_good([*badly_announced(answer.cpu, first, status), *announced_again(answer.cpu, again)])
+    none_of([*badly_announced(answer.cpu, first, status), *announced_again(answer.cpu, again)])
 
 
 def received(monitor: Monitor, seconds: float, *, every: bool = False) -> list[Change]:
@@ -291,7 +291,7 @@ def test_trace(driver: Driver, cpus: tuple[int, ...], fields: FieldTable) -> Non
     if lost:
         could_not_run("events were lost: this machine makes more SEAMCALLs than there is room for")
     ended = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    all_good([*traced_elsewhere(calls, cpu, begun, ended), *badly_traced(calls, values)])
+    none_of([*traced_elsewhere(calls, cpu, begun, ended), *badly_traced(calls, values)])
 
 
 def traced_elsewhere(calls: Iterable[Call], cpu: int, begun: int, ended: int) -> Iterator[str]:

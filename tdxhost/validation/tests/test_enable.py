@@ -26,7 +26,6 @@ from tdxhost.validation import Stage, Unit, could_not_run, not_applicable, requi
 from tdxhost.validation.calls import Calls
 from tdxhost.validation.checks import (
     Standing,
-    all_good,
     by_cpus,
     enabled_badly,
     enabled_cpus,
@@ -37,6 +36,7 @@ from tdxhost.validation.checks import (
     results_of,
 )
 from tdxhost.validation.missing_cpus import enable_refused
+from tdxhost.validation.problems import none_of
 from tdxhost.validation.stage import BEFORE_CONFIG
 
 ABI = "kmod/include/uapi/linux/tdxhost.h"
@@ -84,7 +84,7 @@ def no_order_taken(driver: Driver) -> None:
 def test_names_missing(driver: Driver, topology: Topology) -> None:
     missing = sorted(topology.online() - set(enabled_cpus(driver)))
     with Calls() as calls:
-        all_good(enable_refused(driver, calls, missing))
+        none_of(enable_refused(driver, calls, missing))
 
 
 @requirement(
@@ -102,9 +102,9 @@ def test_all(
     failed = before.status.module_status is ModuleStatus.ERROR
     answer = driver.enable(retry=failed)
     measure_steps(measure, driver)
-    all_good(not_initialized(driver, answer, judge))
+    none_of(not_initialized(driver, answer, judge))
     anew = by_cpus(_enabled_anew(before.cpus, results_of(driver)))
-    all_good([*stands_badly(driver, topology, judge), *anew])
+    none_of([*stands_badly(driver, topology, judge), *anew])
 
 
 def measure_steps(measure: Callable[..., None], driver: Driver) -> None:
@@ -182,7 +182,7 @@ def test_twice(driver: Driver, measure: Callable[..., None]) -> None:
             problems += answered_badly(what, answer, before.steps[-1].step)
             problems += [f"{what}: {said}" for said in before.changes(Standing.of(driver))]
     measure("again", Unit.NS, took_ns)
-    all_good(problems)
+    none_of(problems)
 
 
 def answered_badly(what: str, answer: EnableResult, last: Step) -> Iterator[str]:
@@ -212,7 +212,7 @@ def test_steps(driver: Driver, judge: Judge) -> None:
     if not any(step.runs for step in steps):
         could_not_run("this driver was loaded after the TDX module was initialised: reboot")
     own = driver.get_info().provider is Provider.DIRECT
-    all_good(
+    none_of(
         [
             *_order(steps),
             *(said for step in steps for said in _step(step)),

@@ -18,7 +18,6 @@ from tdxhost.validation.callers import at_once
 from tdxhost.validation.calls import Calls, Question
 from tdxhost.validation.checks import (
     Standing,
-    all_good,
     by_cpus,
     enabled_badly,
     enabled_cpus,
@@ -29,6 +28,7 @@ from tdxhost.validation.checks import (
     record_changes,
     results_of,
 )
+from tdxhost.validation.problems import none_of
 from tdxhost.validation.stage import BEFORE_CONFIG
 
 ABI = "kmod/include/uapi/linux/tdxhost.h"
@@ -79,7 +79,7 @@ def test_cpus(
     made = [results[cpu] for cpu in every]
     measure("lp_init", Unit.NS, by_cpu={cpu.cpu: cpu.duration_ns for cpu in made if cpu.tried})
     measure("overlapping", Unit.COUNT, overlapping(made))
-    all_good(
+    none_of(
         [
             *by_cpus(enabled_badly(made, judge)),
             *initializers(results.values()),
@@ -146,8 +146,8 @@ def test_enable(
     with Calls() as calls:
         answers = at_once([(cpu, lambda: calls.enable(flags)) for cpu in [*some, *some]])
     measure("callers", Unit.COUNT, len(answers))
-    all_good([*told_differently(answers), *not_initialized(driver, answers[0], judge)])
-    all_good(
+    none_of([*told_differently(answers), *not_initialized(driver, answers[0], judge)])
+    none_of(
         [
             *ran_twice(before.steps, driver.get_steps()),
             *initializers(driver.get_cpus()),
@@ -273,4 +273,4 @@ def test_readers(
     rounds = {cpu: one.rounds for cpu, one in zip(readers, seen, strict=True)}
     measure("rounds", Unit.COUNT, by_cpu=rounds)
     wrong = ((cpu, said) for cpu, one in zip(readers, seen, strict=True) for said in one.problems)
-    all_good([*by_cpus(wrong), *before.changes(Standing.of(driver))])
+    none_of([*by_cpus(wrong), *before.changes(Standing.of(driver))])

@@ -18,8 +18,9 @@ from tdxhost.topology import NR_CPUS, Topology, parse_cpu_list, pinned
 from tdxhost.validation import Stage, could_not_run, not_applicable, requirement
 from tdxhost.validation.callers import as_nobody, without_sys_admin
 from tdxhost.validation.calls import ACTING, ENTRIES, STRUCTS, Calls, new_mask, request_of
-from tdxhost.validation.checks import Standing, all_good, enabled_cpus, names
+from tdxhost.validation.checks import Standing, enabled_cpus, names
 from tdxhost.validation.missing_cpus import enable_refused, errno_name
+from tdxhost.validation.problems import none_of
 
 ABI = "kmod/include/uapi/linux/tdxhost.h"
 
@@ -40,7 +41,7 @@ UNKNOWN_FLAG = 1 << 31
 )
 def test_enable_before_cpus(driver: Driver, topology: Topology) -> None:
     with Calls() as calls:
-        all_good(enable_refused(driver, calls, sorted(topology.online())))
+        none_of(enable_refused(driver, calls, sorted(topology.online())))
     if early := enabled_cpus(driver):
         raise AssertionError(f"ENABLE without CPUS has enabled {names(early)}")
 
@@ -59,7 +60,7 @@ def test_metadata_before_cpus(driver: Driver, fields: FieldTable, cpus: tuple[in
     problems = [f"{names(served)}: SYS_RD was served, and no CPU is enabled"] if served else []
     if driver.get_info().has_module:
         problems += ["GET_INFO has a version of the TDX module, which nobody can have asked for"]
-    all_good([*problems, *before.changes(Standing.of(driver))])
+    none_of([*problems, *before.changes(Standing.of(driver))])
 
 
 def _answers(driver: Driver, cpu: int, ids: Sequence[int]) -> bool:
@@ -244,7 +245,7 @@ def test_arguments(driver: Driver) -> None:
         for call in unknown_commands():
             problems += call.problems(calls, frozenset())
         problems += newer_callers(calls)
-    all_good([*problems, *before.changes(Standing.of(driver))])
+    none_of([*problems, *before.changes(Standing.of(driver))])
 
 
 @requirement(
@@ -269,7 +270,7 @@ def test_privilege(driver: Driver) -> None:
             f"a user without rights opens {DEVICE}: EACCES or EPERM is due, and it is "
             f"{errno_name(opened)}"
         )
-    all_good([*problems, *before.changes(Standing.of(driver))])
+    none_of([*problems, *before.changes(Standing.of(driver))])
 
 
 def _open_errno() -> int:
@@ -339,4 +340,4 @@ def test_absent_cpu(driver: Driver, host: Host, topology: Topology) -> None:
             problems += impossible(calls, absent, there)
         if off := sorted(topology.present() - topology.online()):
             problems += offline(calls, off)
-    all_good([*problems, *before.changes(Standing.of(driver))])
+    none_of([*problems, *before.changes(Standing.of(driver))])

@@ -11,7 +11,8 @@ import pytest
 
 from tdxhost.records import Code, CpuResult, CpuState
 from tdxhost.validation.callers import at_once
-from tdxhost.validation.checks import all_good, by_cpus, initializers
+from tdxhost.validation.checks import by_cpus, initializers
+from tdxhost.validation.problems import none_of
 from tdxhost.validation.tests.test_cpus import half_of, in_order
 from tdxhost.validation.tests.test_races import overlapping, spread
 
@@ -78,9 +79,9 @@ def test_cpus_with_the_same_problem_are_named_together() -> None:
 
 
 def test_a_failure_has_every_problem_once() -> None:
-    all_good([])
+    none_of([])
     with pytest.raises(AssertionError, match=r"^one\nother$"):
-        all_good(["one", "other", "one"])
+        none_of(["one", "other", "one"])
 
 
 def test_one_cpu_did_the_global_initialisation() -> None:
