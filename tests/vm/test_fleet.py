@@ -27,20 +27,21 @@ from vtdx.vm import build, platform
 
 pytestmark = pytest.mark.slow
 
-ONE_BOOT = """\
+# Of the plan smoke, what comes to a different end on the faulty host.
+ONLY = ("cpus.partial", "cpus.rest")
+
+TWO_BOOTS = """\
 schema: tdxhost-plan/1
 name: fleet
-about: What every host has to pass.
+about: Two boots of what every host has to pass.
 boots:
   - name: step-by-step
     about: Some CPUs, then the rest.
     tests: [cpus.partial, cpus.rest]
-"""
-TWO_BOOTS = f"""{ONE_BOOT}
   - name: at-once
     about: All CPUs at once.
     tests:
-      - cpus.enable: {{order: at-once}}
+      - cpus.enable: {order: at-once}
 """
 
 # CPU 1 does not come up, in whatever way it is asked.
@@ -52,7 +53,7 @@ POLL_SECONDS = 30
 INSTALL_SECONDS = 1800.0
 
 INSTALL = f"{CHECKOUT}/scripts/install"
-STEPS = ("step-by-step/cpus.partial", "step-by-step/cpus.rest")
+STEPS = tuple(f"step-by-step/{name}" for name in ONLY)
 INSTALLS = "TASK [tdxhost : Run scripts/install]"
 SUM = "/usr/local/lib/tdxhost/current/sources.sum"
 
@@ -88,12 +89,6 @@ def install(root: HostRoot) -> None:
     root.sh(f"echo {total} >{SUM}").check_returncode()
 
 
-def put(text: str, file: Path) -> str:
-    """Write a plan to a file; its name."""
-    file.write_text(text, encoding="utf-8")
-    return str(file)
-
-
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """Three hosts, one of them with a fault, after the playbook."""
@@ -108,7 +103,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         with fleet(root, folder, platforms) as up:
             ran = up.play(
                 timeout=PLAY_SECONDS,
-                tdxhost_plan=put(ONE_BOOT, folder / "plan.yaml"),
+                tdxhost_plan="smoke",
+                tdxhost_only=list(ONLY),
                 tdxhost_wheels=str(wheels(TRIXIE.python)),
                 tdxhost_seed="7",
                 tdxhost_poll_seconds=POLL_SECONDS,
@@ -149,7 +145,7 @@ def test_everything_is_collected_of_hosts_that_ran(played: Played, name: str) ->
     folder = played.fleet.results / name
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     cases = ElementTree.parse(folder / "junit.xml").getroot().iter("testcase")
-    assert result["plan"]["name"] == "fleet"
+    assert result["plan"]["name"] == "smoke"
     assert result["seed"] == 7
     assert len(list(cases)) == len(result["tests"]) == len(STEPS)
     assert "</html>" in (folder / "report.html").read_text(encoding="utf-8")
@@ -165,8 +161,9 @@ def test_a_host_is_installed_once_and_rebooted_as_far_as_that_is_allowed(tmp_pat
         host_root(TRIXIE, tmp_path) as root,
         fleet(root, tmp_path, platforms, keep=["bare"]) as up,
     ):
+        (tmp_path / "plan.yaml").write_text(TWO_BOOTS, encoding="utf-8")
         options: dict[str, Any] = {
-            "tdxhost_plan": put(TWO_BOOTS, tmp_path / "plan.yaml"),
+            "tdxhost_plan": "plan.yaml",
             "tdxhost_wheels": str(wheels(TRIXIE.python)),
         }
         first = Played(up, up.play(timeout=INSTALL_SECONDS, tdxhost_reboot=True, **options))
@@ -177,5 +174,7 @@ def test_a_host_is_installed_once_and_rebooted_as_far_as_that_is_allowed(tmp_pat
         second = Played(up, up.play(timeout=PLAY_SECONDS, **options))
         assert INSTALLS not in second.ran.stdout
         assert second.host("bare").outcome == "unfinished"
-        assert set(second.outcomes("bare").values()) == {"needs-reboot"}
+        # TDX is up since the first run, and another boot of the plan is due behind that.
+        waiting = dict.fromkeys(STEPS, "needs-reboot") | {last: "not-run"}
+        assert second.outcomes("bare") == waiting
         assert up.members[0].boots == 2
