@@ -6,6 +6,7 @@
 #include <linux/cpu.h>
 #include <linux/gfp.h>
 #include <linux/module.h>
+#include <linux/workqueue.h>
 
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
@@ -78,6 +79,13 @@ static inline void tdxhost_cr4_update_put(void)
 {
 	__symbol_put("cr4_update_irqsoff");
 }
+#endif
+
+/* Since 6.17, where queues are to say so: 930c2ea566af ("workqueue: Add new WQ_PERCPU flag"). */
+#ifdef TDXHOST_HAVE_WQ_PERCPU
+#define TDXHOST_WQ_PERCPU WQ_PERCPU
+#else
+#define TDXHOST_WQ_PERCPU 0
 #endif
 
 /* From 6.19 (the same commit) to 7.0 tdx_enable() is exported to KVM's modules alone. */

@@ -16,4 +16,7 @@ int direct_config_keys(struct tdxhost_step_result *result, u32 flags);
 int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags);
 void direct_undo(void);
 
+int direct_tdmrs_init(void);
+void direct_tdmrs_exit(void);
+
 #endif /* TDXHOST_DIRECT_H */

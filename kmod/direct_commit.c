@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Provider "direct": TDH.SYS.CONFIG and what follows, none of which can be undone. */
+/* Provider "direct": TDH.SYS.CONFIG, and keys: from here on nothing can be undone. */
 #include <linux/bitmap.h>
 #include <linux/cpu.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
-#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 
@@ -37,9 +36,6 @@ struct tdmr_info {
 /* Packages that have their key, by Linux's number; written by tdx_enable() alone. */
 static DECLARE_BITMAP(keyed, MAX_LOCAL_APIC);
 static bool all_keyed;
-
-/* TDMRs before this one are initialised; written by tdx_enable() alone. */
-static u32 tdmrs_done;
 
 /**
  * tdxhost_keys_pending() - whether a package still has to get its key
@@ -218,69 +214,5 @@ int direct_config_keys(struct tdxhost_step_result *result, u32 flags)
 		tdxhost_status_progress(bitmap_weight(keyed, MAX_LOCAL_APIC), nr_packages);
 	}
 	WRITE_ONCE(all_keyed, true);
-	return 0;
-}
-
-/* Bytes of a TDMR that are initialised, going by the answer of the last call. */
-static u64 bytes_done(const struct tdxhost_call *call, const struct tdmr *tdmr)
-{
-	if (tdxhost_status_code(call->status) == TDX_TDMR_ALREADY_INITIALIZED)
-		return tdmr->size;
-	return clamp(call->out.rdx, tdmr->base, tdmr->base + tdmr->size) - tdmr->base;
-}
-
-/* @before, @total: GiB, for the progress display */
-static int init_tdmr(struct tdxhost_step_result *result, const struct tdmr *tdmr, u64 before,
-		     u64 total)
-{
-	u64 end = tdmr->base + tdmr->size, done;
-	int ret;
-
-	do {
-		struct tdxhost_call call = { .leaf = TDH_SYS_TDMR_INIT, .in.rcx = tdmr->base };
-
-		if (tdxhost_is_stopped())
-			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);
-		tdxhost_seamcall_stretch(&call, end);
-		ret = tdxhost_step_took(result, &call);
-		if (ret)
-			return ret;
-		done = bytes_done(&call, tdmr);
-		tdxhost_status_progress(before + done / SZ_1G, total);
-		cond_resched();
-	} while (done < tdmr->size);
-	return 0;
-}
-
-/**
- * direct_init_tdmrs() - step 10: let the TDX module initialise every PAMT
- * @result: of the step
- * @flags: unused
- *
- * Context: task, may sleep. CPU hotplug lock held.
- * Return: 0 or a negative errno, with the reason in @result.
- */
-int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags)
-{
-	struct tdxhost_map *map = tdxhost_map_lock();
-	u64 before = 0, total = 0;
-	int ret;
-	u32 i;
-
-	/* Nobody changes the TDMRs after TDH.SYS.CONFIG. */
-	tdxhost_map_unlock();
-	for (i = 0; i < map->nr_tdmrs; i++)
-		total += map->tdmrs[i].size / SZ_1G;
-	for (i = 0; i < map->nr_tdmrs; i++) {
-		const struct tdmr *tdmr = &map->tdmrs[i];
-
-		if (i >= tdmrs_done) {
-			ret = init_tdmr(result, tdmr, before, total);
-			if (ret)
-				return ret;
-			tdmrs_done++;
-		}
-		before += tdmr->size / SZ_1G;
-	}
 	return 0;
 }

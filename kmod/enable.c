@@ -117,6 +117,7 @@ int tdxhost_step_took(struct tdxhost_step_result *result, const struct tdxhost_c
 	result->r11 = call->out.r11;
 	result->seamcalls += call->calls;
 	result->retries += call->retries;
+	result->chain_ns += call->ns;
 	if (!ret)
 		return 0;
 	/* Stopped before the tries were used up. */

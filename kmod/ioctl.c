@@ -37,7 +37,7 @@ static_assert(sizeof(struct tdxhost_cpu_result) == 120);
 static_assert(sizeof(struct tdxhost_cpu_enable) == 24);
 static_assert(sizeof(struct tdxhost_cpus) == 40);
 static_assert(sizeof(struct tdxhost_enable) == 48);
-static_assert(sizeof(struct tdxhost_step_result) == 152);
+static_assert(sizeof(struct tdxhost_step_result) == 160);
 static_assert(sizeof(struct tdxhost_steps) == 24);
 static_assert(sizeof(struct tdxhost_field) == 40);
 static_assert(sizeof(struct tdxhost_sys_rd) == 32);

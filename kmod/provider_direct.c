@@ -120,11 +120,16 @@ static int direct_init(void)
 	ret = tdxhost_memory_init();
 	if (ret)
 		goto vmx_exit;
-	ret = tdxhost_power_init();
+	ret = direct_tdmrs_init();
 	if (ret)
 		goto memory_exit;
+	ret = tdxhost_power_init();
+	if (ret)
+		goto tdmrs_exit;
 	return 0;
 
+tdmrs_exit:
+	direct_tdmrs_exit();
 memory_exit:
 	tdxhost_memory_exit();
 vmx_exit:
@@ -135,6 +140,7 @@ vmx_exit:
 static void direct_exit(void)
 {
 	tdxhost_power_exit();
+	direct_tdmrs_exit();
 	tdxhost_memory_exit();
 	tdxhost_vmx_exit();
 }

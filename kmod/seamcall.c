@@ -100,7 +100,9 @@ static void seamcall_once(struct tdxhost_call *call)
 {
 	u64 rax = call->leaf, start = ktime_get_ns();
 	u32 end = seamcall(&rax, &call->in, &call->out);
+	u64 took = ktime_get_ns() - start;
 
+	call->ns += took;
 	call->cpu = smp_processor_id();
 	call->calls++;
 	call->retries += call->again;
@@ -109,7 +111,7 @@ static void seamcall_once(struct tdxhost_call *call)
 	call->trap = end == SEAMCALL_FAULTED ? rax : 0;
 	call->code = ending_code(call, end);
 	call->again = passes(call);
-	trace_seamcall(call, ktime_get_ns() - start);
+	trace_seamcall(call, took);
 }
 
 /* Whether one more SEAMCALL is due: a repeated one, or one that moves RDX on towards @rdx_end. */

@@ -51,6 +51,7 @@ struct tdxhost_regs {
  * @trap: vector of the fault, 0 for none
  * @cpu: CPU of the last try
  * @calls: SEAMCALLs made; grows when the struct is used again
+ * @ns: how long they took; grows likewise
  * @retries: how many of them repeated one that the TDX module had turned away
  * @tries: SEAMCALLs made since the last that was not turned away
  * @again: turned away by something that passes, and worth another try
@@ -64,6 +65,7 @@ struct tdxhost_call {
 	u32 trap;
 	u32 cpu;
 	u32 calls;
+	u64 ns;
 	u32 retries;
 	u32 tries;
 	bool again;

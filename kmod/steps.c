@@ -74,6 +74,7 @@ static int cpu_failed(struct tdxhost_step_result *result, const struct tdxhost_a
 static int enable_online_cpus(struct tdxhost_step_result *result)
 {
 	struct tdxhost_request request = {};
+	u64 lp_init_ns = 0;
 	int cpu, ret = 0;
 
 	request.attempts = kvcalloc(nr_cpu_ids, sizeof(*request.attempts), GFP_KERNEL);
@@ -87,9 +88,11 @@ static int enable_online_cpus(struct tdxhost_step_result *result)
 	for_each_online_cpu(cpu) {
 		const struct tdxhost_attempt *attempt = &request.attempts[cpu];
 
+		lp_init_ns = max(lp_init_ns, attempt->lp_init.ns);
 		if (attempt->result.error && !ret)
 			ret = cpu_failed(result, attempt);
 	}
+	result->chain_ns = request.init.ns + lp_init_ns;
 	kvfree(request.attempts);
 	return ret;
 }

@@ -70,6 +70,7 @@ struct tdmr_memory {
  * @node: NUMA node of the memory that it was made for
  * @piece: index of the piece of memory that holds its PAMTs
  * @nr_reserved: used entries of @reserved
+ * @done: bytes that TDH.SYS.TDMR.INIT has initialised: not the layout's
  * @pamt: PAMTs by TDMR_PAMT_*; addresses by tdmr_place() and tdmr_fit()
  * @reserved: reserved areas by address, not by offset; ascending, none touches the next
  */
@@ -80,6 +81,7 @@ struct tdmr {
 	int node;
 	u32 piece;
 	u32 nr_reserved;
+	u64 done;
 	struct tdmr_range pamt[TDMR_PAMTS];
 	struct tdmr_range reserved[TDMR_RESERVED_ROOM];
 };

@@ -26,6 +26,7 @@ from tdxhost.records import (
     StepResult,
 )
 from tdxhost.state import Outcome, State
+from tdxhost.times import Times
 from tdxhost.words import register
 
 SCHEMA = "tdxhost/1"
@@ -119,6 +120,7 @@ def step_of(judge: Judge, step: StepResult) -> Document:
         **_memory_of(step),
         "start_ns": step.start_ns if begun else None,
         "duration_ns": step.duration_ns if begun else None,
+        "chain_ns": None if step.by_kernel else step.chain_ns,
     }
 
 
@@ -139,11 +141,19 @@ def state_document(judge: Judge, state: State, verdict: Verdict) -> Document:
         "module": module_of(judge, state),
         "cpus": [cpu_of(judge, cpu) for cpu in state.cpus],
         "steps": [step_of(judge, step) for step in state.steps],
+        "times": times_of(Times.of(state.steps)),
         **_missing(state.missing),
         "pamt_bytes": state.memory.known_pamt_bytes,
         **_outside(state.memory),
         "findings": findings_of(verdict),
     }
+
+
+def times_of(times: Times | None) -> Document | None:
+    """How long bring-up took, and how long it had to; null where that is not known."""
+    if times is None:
+        return None
+    return {"total_ns": times.total_ns, "critical_path_ns": times.critical_path_ns}
 
 
 def _missing(missing: Missing) -> Document:

@@ -6,7 +6,7 @@ addresses physical, sizes in bytes. None stands for the header's ~0.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import IntEnum
 from typing import Any, Self
 
@@ -148,8 +148,16 @@ class Record:
 
     @classmethod
     def of(cls, members: Mapping[str, int]) -> Self:
-        """Builds the record; members it does not know are left out."""
-        taken = {field.name: members[field.name] for field in fields(cls)}
+        """Builds the record; members it does not know are left out.
+
+        KeyError where one is missing, unless it came later and has a default: a recording may be
+        older.
+        """
+        taken = {
+            field.name: members[field.name]
+            for field in fields(cls)
+            if field.name in members or field.default is MISSING
+        }
         return cls(**{name: CONVERT.get(name, int)(value) for name, value in taken.items()})
 
 
@@ -320,6 +328,7 @@ class StepResult(Record):
     bytes: int
     needed: int
     limit: int
+    chain_ns: int = 0
 
     @property
     def by_kernel(self) -> bool:

@@ -7,10 +7,13 @@ from tdxhost import bringup
 from tdxhost.cli.context import Context
 from tdxhost.cli.progress import Progress
 from tdxhost.cli.state_blocks import state_blocks
+from tdxhost.cli.tables import Block
 from tdxhost.documents import state_document
 from tdxhost.errors import ExitCode, Interrupted
 from tdxhost.findings import interrupted
+from tdxhost.records import ModuleStatus
 from tdxhost.state import State
+from tdxhost.times import Times
 
 NAME = "enable"
 HELP = "enable every online CPU and initialise the TDX module"
@@ -42,8 +45,15 @@ def run(context: Context) -> ExitCode:
     return context.finish(
         verdict,
         lambda: state_document(context.judge, state, verdict),
-        lambda: state_blocks(context.judge, state),
+        lambda: [*state_blocks(context.judge, state), *_times(state)],
     )
+
+
+def _times(state: State) -> list[Block]:
+    """The line that says whether it could have been faster."""
+    times = Times.of(state.steps)
+    done = state.module.module_status is ModuleStatus.INITIALIZED
+    return ["", str(times)] if times and done else []
 
 
 def _enable(context: Context) -> State:

@@ -22,7 +22,7 @@ LAYERS = (
     ("klog",),
     ("wording", "remedies"),
     ("findings",),
-    ("bringup", "trace", "events"),
+    ("bringup", "trace", "events", "times"),
     ("documents",),
     ("doctor",),
     ("report",),

@@ -337,7 +337,7 @@ struct tdxhost_enable {
 };
 
 /* Bits of tdxhost_step_result.flags. */
-/* the kernel made the SEAMCALLs: leaf to r11, retries and seamcalls are not known */
+/* the kernel made the SEAMCALLs: leaf to r11, retries, seamcalls and chain_ns are not known */
 #define TDXHOST_STEPF_BY_KERNEL 0x1
 /* it has failed, and can't succeed any more: RETRY is answered with TDXHOST_CODE_FINAL */
 #define TDXHOST_STEPF_FINAL 0x2
@@ -369,6 +369,8 @@ struct tdxhost_enable {
  * @needed: how much was needed of what there was too little of: TDMRs, reserved
  *	areas of one TDMR, bytes of PAMT
  * @limit: how much there can be, 0 where that is not known
+ * @chain_ns: time of the SEAMCALLs of the last run that had to follow one another, on
+ *	whichever CPUs: of those that may run side by side, the longest chain; 0 for none
  */
 struct tdxhost_step_result {
 	__u32 step;
@@ -394,6 +396,7 @@ struct tdxhost_step_result {
 	__aligned_u64 bytes;
 	__aligned_u64 needed;
 	__aligned_u64 limit;
+	__aligned_u64 chain_ns;
 };
 
 /**
