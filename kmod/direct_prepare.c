@@ -142,10 +142,13 @@ static int alloc_pieces(struct tdxhost_map *map, struct tdxhost_step_result *res
 	while (map->nr_pieces < map->nr_tdmrs) {
 		const struct tdmr *tdmr = &map->tdmrs[map->nr_pieces];
 		u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &memory, limits);
+		u64 more = tdmr_spread_bytes(tdmr, map->nr_tdmrs, limits);
 		struct tdmr_piece piece;
 		int ret = -EINTR;
 
 		if (!tdxhost_is_stopped())
+			ret = tdxhost_pamt_alloc(&piece, bytes + more, tdmr->node, &memory, limits);
+		if (ret == -ENOMEM && more)
 			ret = tdxhost_pamt_alloc(&piece, bytes, tdmr->node, &memory, limits);
 		if (ret == -EINTR)
 			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);
@@ -171,15 +174,16 @@ static void trim_pieces(struct tdxhost_map *map)
 
 static int fit_tdmrs(struct tdxhost_map *map, struct tdxhost_step_result *result)
 {
+	const struct tdmr_limits *limits = &map->metadata.limits;
 	const struct tdmr_memory memory = memory_of(map);
 	struct tdmr_misfit misfit = {};
 	int nr;
 
 	tdxhost_map_lock();
-	nr = tdmr_fit(map->tdmrs, map->pieces, map->nr_pieces, &memory, &map->metadata.limits,
-		      &misfit);
+	nr = tdmr_fit(map->tdmrs, map->pieces, map->nr_pieces, &memory, limits, &misfit);
 	if (nr > 0) {
-		map->nr_tdmrs = nr;
+		map->nr_tdmrs = tdmr_spread(map->tdmrs, nr, map->pieces, map->nr_pieces, &memory,
+					    limits, num_online_cpus());
 		trim_pieces(map);
 	}
 	tdxhost_map_unlock();

@@ -2,7 +2,8 @@
 /*
  * Layout of TDMRs: memory in, TDMRs with PAMT sizes and reserved areas out.
  * First tdmr_layout(); then memory for PAMTs, tdmr_piece_bytes() for each TDMR;
- * then tdmr_fit(), as where the PAMTs lie is what the reserved areas depend on.
+ * then tdmr_fit(), as where the PAMTs lie is what the reserved areas depend on; then
+ * tdmr_spread(), for many to initialise them side by side.
  * Arithmetic alone, no state: shim/ is all it needs to be compiled elsewhere.
  */
 #ifndef TDXHOST_TDMR_H
@@ -125,5 +126,8 @@ u64 tdmr_crowded(const struct tdmr_memory *memory, const struct tdmr_limits *lim
 int tdmr_fit(struct tdmr *tdmrs, struct tdmr_piece *pieces, u32 nr_pieces,
 	     const struct tdmr_memory *memory, const struct tdmr_limits *limits,
 	     struct tdmr_misfit *misfit);
+u64 tdmr_spread_bytes(const struct tdmr *tdmr, u32 nr_tdmrs, const struct tdmr_limits *limits);
+u32 tdmr_spread(struct tdmr *tdmrs, u32 nr_tdmrs, struct tdmr_piece *pieces, u32 nr_pieces,
+		const struct tdmr_memory *memory, const struct tdmr_limits *limits, u32 nr_workers);
 
 #endif /* TDXHOST_TDMR_H */

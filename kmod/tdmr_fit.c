@@ -121,8 +121,16 @@ u64 tdmr_crowded(const struct tdmr_memory *memory, const struct tdmr_limits *lim
 	return end;
 }
 
-/* PAMTs of parts of a TDMR share its piece. */
-static void place_all(struct tdmr *tdmrs, u32 nr_tdmrs, struct tdmr_piece *pieces, u32 nr_pieces)
+/**
+ * tdmr_place_all() - put the PAMTs of all TDMRs into the pieces that they have
+ * @tdmrs: the TDMRs; those that are parts of one share its piece
+ * @nr_tdmrs: how many
+ * @pieces: memory for PAMTs; @used is filled in, and may come out above @size
+ * @nr_pieces: how many
+ *
+ * Context: any.
+ */
+void tdmr_place_all(struct tdmr *tdmrs, u32 nr_tdmrs, struct tdmr_piece *pieces, u32 nr_pieces)
 {
 	u32 i;
 
@@ -156,9 +164,21 @@ static u64 memory_from(const struct tdmr_memory *memory, u64 pos)
 	return max(ALIGN_DOWN(memory->regions[i].base, TDMR_ALIGN), pos);
 }
 
-/* @nr_tdmrs: before; there is room for one more. No part needs the gap at the cut. */
-static void split(struct tdmr *tdmrs, u32 nr_tdmrs, u32 first, u64 cut,
-		  const struct tdmr_memory *memory, const struct tdmr_limits *limits)
+/**
+ * tdmr_split() - make two TDMRs out of one
+ * @tdmrs: room for one more
+ * @nr_tdmrs: how many there are before
+ * @first: index of the one to split
+ * @cut: a GiB border inside of it; no part gets what has no memory at the cut
+ * @memory: as for tdmr_layout()
+ * @limits: what the TDX module allows
+ *
+ * PAMTs have their sizes afterwards, and no places.
+ *
+ * Context: any.
+ */
+void tdmr_split(struct tdmr *tdmrs, u32 nr_tdmrs, u32 first, u64 cut,
+		const struct tdmr_memory *memory, const struct tdmr_limits *limits)
 {
 	u64 end = tdmr_end(&tdmrs[first]);
 	u32 i;
@@ -208,7 +228,7 @@ int tdmr_fit(struct tdmr *tdmrs, struct tdmr_piece *pieces, u32 nr_pieces,
 	const struct tdmr_land land = { pieces, nr_pieces, memory->cmrs, memory->nr_cmrs };
 	u32 nr = nr_pieces, i = 0;
 
-	place_all(tdmrs, nr, pieces, nr_pieces);
+	tdmr_place_all(tdmrs, nr, pieces, nr_pieces);
 	while (i < nr) {
 		u64 cut = tdmr_reach(&land, tdmrs[i].base, limits);
 
@@ -220,8 +240,8 @@ int tdmr_fit(struct tdmr *tdmrs, struct tdmr_piece *pieces, u32 nr_pieces,
 			return tdmr_gib_misfit(&land, cut, limits, misfit);
 		if (nr == limits->max_tdmrs)
 			return no_tdmr_left(&tdmrs[i], nr, misfit);
-		split(tdmrs, nr++, i, cut, memory, limits);
-		place_all(tdmrs, nr, pieces, nr_pieces);
+		tdmr_split(tdmrs, nr++, i, cut, memory, limits);
+		tdmr_place_all(tdmrs, nr, pieces, nr_pieces);
 		i = 0;
 	}
 	for (i = 0; i < nr; i++)

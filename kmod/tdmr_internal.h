@@ -35,6 +35,9 @@ static inline u64 region_end(const struct tdmr_region *region)
 
 /* tdmr_fit.c */
 void tdmr_set_pamt_sizes(struct tdmr *tdmr, const struct tdmr_limits *limits);
+void tdmr_place_all(struct tdmr *tdmrs, u32 nr_tdmrs, struct tdmr_piece *pieces, u32 nr_pieces);
+void tdmr_split(struct tdmr *tdmrs, u32 nr_tdmrs, u32 first, u64 cut,
+		const struct tdmr_memory *memory, const struct tdmr_limits *limits);
 
 /* tdmr_areas.c */
 u32 tdmr_max_areas(const struct tdmr_limits *limits);

@@ -103,7 +103,7 @@ class Tdmr(Range):
 class Layout:
     """One layout, from memory to reserved areas."""
 
-    def __init__(self, lib: Any, limits: Limits) -> None:
+    def __init__(self, lib: Any, limits: Limits, *, room_to_spread: bool = False) -> None:
         self._lib = lib
         self._limits = ffi.new(
             "struct tdmr_limits *",
@@ -117,6 +117,8 @@ class Layout:
         self._misfit = ffi.new("struct tdmr_misfit *")
         self._memory = ffi.new("struct tdmr_memory *")
         self._arrays: list[Any] = []
+        self._pieces: Any = []
+        self._room = room_to_spread
         self._count = 0
 
     def lay_out(self, regions: Sequence[Region], cmrs: Sequence[Range]) -> None:
@@ -133,19 +135,21 @@ class Layout:
         )
 
     def piece_bytes(self, index: int) -> int:
-        """tdmr_piece_bytes() of a TDMR."""
-        return int(
-            self._lib.tdmr_piece_bytes(self._tdmrs + index, self._count, self._memory, self._limits)
-        )
+        """tdmr_piece_bytes() of a TDMR, with tdmr_spread_bytes() where there is to be room."""
+        tdmr, count = self._tdmrs + index, self._count
+        least = int(self._lib.tdmr_piece_bytes(tdmr, count, self._memory, self._limits))
+        if not self._room:
+            return least
+        return least + int(self._lib.tdmr_spread_bytes(tdmr, count, self._limits))
 
     def crowded(self, start: int, end: int) -> int:
         """tdmr_crowded() for a PAMT at [start, end)."""
         return int(self._lib.tdmr_crowded(self._memory, self._limits, start, end))
 
     def fit(self, bases: Sequence[int]) -> list[int]:
-        """tdmr_fit() with pieces of tdmr_piece_bytes() from ``bases`` on; bytes used of each."""
+        """tdmr_fit() with pieces of piece_bytes() from ``bases`` on; bytes used of each."""
         sizes = [self.piece_bytes(i) for i in range(self._count)]
-        pieces = ffi.new(
+        self._pieces = pieces = ffi.new(
             "struct tdmr_piece[]",
             [{"base": base, "size": size} for base, size in zip(bases, sizes, strict=True)],
         )
@@ -154,9 +158,20 @@ class Layout:
                 self._tdmrs, pieces, len(sizes), self._memory, self._limits, self._misfit
             )
         )
-        for piece, size in zip(pieces, sizes, strict=True):
+        return self._used(sizes)
+
+    def _used(self, sizes: Sequence[int]) -> list[int]:
+        for piece, size in zip(self._pieces, sizes, strict=True):
             assert 0 < piece.used <= size
-        return [piece.used for piece in pieces]
+        return [piece.used for piece in self._pieces]
+
+    def spread(self, workers: int) -> list[int]:
+        """tdmr_spread() behind fit(); bytes used of each piece."""
+        pieces = self._pieces
+        self._count = self._lib.tdmr_spread(
+            *(self._tdmrs, self._count, pieces, len(pieces), self._memory, self._limits, workers)
+        )
+        return self._used([piece.size for piece in pieces])
 
     def _checked(self, answer: int) -> int:
         found = self._misfit
@@ -200,9 +215,9 @@ class Library:
     def __init__(self, path: Path) -> None:
         self._lib: Any = ffi.dlopen(str(path))
 
-    def layout(self, limits: Limits | None = None) -> Layout:
-        """A layout that has not begun."""
-        return Layout(self._lib, limits or Limits())
+    def layout(self, limits: Limits | None = None, *, room_to_spread: bool = False) -> Layout:
+        """A layout that has not begun; its pieces may have room for tdmr_spread()."""
+        return Layout(self._lib, limits or Limits(), room_to_spread=room_to_spread)
 
     def outside(self, cmrs: Sequence[Range], start: int, end: int) -> list[Range]:
         """tdmr_next_outside() until there is no more: all that no CMR holds."""

@@ -29,8 +29,7 @@ def test_a_step_that_never_ran_does_not_count() -> None:
 
 def test_the_line_has_total_critical_path_and_their_ratio() -> None:
     assert str(Times.of(STEPS)) == (
-        "It took 15 ms; critical path 12 ms (SEAMCALLs that have to follow one another); "
-        "ratio 1.25"
+        "It took 15 ms; critical path 12 ms (SEAMCALLs that have to follow one another); ratio 1.25"
     )
 
 
