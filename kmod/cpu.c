@@ -5,6 +5,7 @@
 #include <linux/atomic.h>
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
+#include <linux/cpumask.h>
 #include <linux/irqflags.h>
 #include <linux/ktime.h>
 #include <linux/lockdep.h>
@@ -25,17 +26,22 @@
  * struct cpu_record - what is known of one CPU
  * @lock: makes @last one picture for other CPUs. Raw: it is taken with interrupts
  *	off by tdx_cpu_enable(), which must stay atomic on PREEMPT_RT too.
- * @enabled: TDH.SYS.LP.INIT has succeeded; it stays so while the CPU is offline.
- *	Written by the CPU itself alone.
  * @last: identity of the CPU, and how the last try to enable it has ended
  */
 struct cpu_record {
 	raw_spinlock_t lock;
-	bool enabled;
 	struct tdxhost_cpu_result last;
 };
 
 static DEFINE_PER_CPU(struct cpu_record, records);
+
+/*
+ * CPUs on which TDH.SYS.LP.INIT has succeeded, and those on which the last try has
+ * failed; they stay so while they are offline. Each CPU writes its own bit: counting
+ * them is cheap, as GET_STATUS is asked often.
+ */
+static struct cpumask enabled_cpus;
+static struct cpumask failed_cpus;
 
 static enum cpuhp_state hotplug_state;
 
@@ -69,6 +75,16 @@ static void remember(struct cpu_record *record, const struct tdxhost_cpu_result 
 	raw_spin_lock(&record->lock);
 	record->last = *result;
 	raw_spin_unlock(&record->lock);
+}
+
+static void mark(int cpu, bool enabled)
+{
+	if (enabled) {
+		cpumask_clear_cpu(cpu, &failed_cpus);
+		cpumask_set_cpu(cpu, &enabled_cpus);
+	} else {
+		cpumask_set_cpu(cpu, &failed_cpus);
+	}
 }
 
 static void begin(struct tdxhost_cpu_result *result)
@@ -134,7 +150,7 @@ int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *
 	lockdep_assert_irqs_disabled();
 	lockdep_assert_preemption_disabled();
 
-	if (record->enabled) {
+	if (tdxhost_cpu_enabled(smp_processor_id())) {
 		*result = record->last;
 		result->flags |= TDXHOST_CPU_WAS_DONE;
 		attempt->again = false;
@@ -152,7 +168,7 @@ int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *
 		result->duration_ns = 0;
 	}
 	remember(record, result);
-	WRITE_ONCE(record->enabled, !ret);
+	mark(smp_processor_id(), !ret);
 	return ret;
 }
 
@@ -310,7 +326,7 @@ void tdxhost_cpu_result(int cpu, struct tdxhost_cpu_result *result)
  */
 bool tdxhost_cpu_enabled(int cpu)
 {
-	return READ_ONCE(per_cpu_ptr(&records, cpu)->enabled);
+	return cpumask_test_cpu(cpu, &enabled_cpus);
 }
 
 /**
@@ -349,15 +365,10 @@ void tdxhost_cpus_count(struct tdxhost_status *status)
 	int cpu;
 
 	status->cpus_online = num_online_cpus();
-	status->cpus_enabled = 0;
+	status->cpus_enabled = cpumask_weight(&enabled_cpus);
 	status->cpus_failed = 0;
-	for_each_possible_cpu(cpu) {
-		if (tdxhost_cpu_enabled(cpu))
-			status->cpus_enabled++;
-		else if (cpu_online(cpu) &&
-			 READ_ONCE(per_cpu_ptr(&records, cpu)->last.state) == TDXHOST_CPU_FAILED)
-			status->cpus_failed++;
-	}
+	for_each_cpu_and(cpu, &failed_cpus, cpu_online_mask)
+		status->cpus_failed++;
 }
 
 static u32 package_of(int cpu)

@@ -90,8 +90,12 @@ static int array_put_all(const struct user_array *array, const void *list, u32 n
 /* Host-wide reasons. VMX that the firmware forbids is a CPU's own, and its result says so. */
 static bool host_has_tdx(void)
 {
-	u32 code = tdxhost_host_code();
+	u32 code;
 
+	/* Asked with each call, and an enabled CPU is answer enough. */
+	if (tdxhost_cpu_enabled(raw_smp_processor_id()))
+		return true;
+	code = tdxhost_host_code();
 	return code == TDXHOST_CODE_NONE || code == TDXHOST_CODE_VMX_LOCKED_OFF;
 }
 

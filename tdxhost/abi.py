@@ -4,6 +4,7 @@
 What cffi gives has no static types; the functions here are where that ends.
 """
 
+from functools import cache
 from typing import Any
 
 from tdxhost.errors import NotBuilt
@@ -30,7 +31,7 @@ def new(struct: str, **members: int) -> Any:
     made = ffi.new(f"struct {struct} *")
     for name, value in members.items():
         setattr(made, name, value)
-    if any(name == "size" for name, _ in ffi.typeof(f"struct {struct}").fields):
+    if "size" in member_names(ffi.typeof(made)):
         made.size = ffi.sizeof(f"struct {struct}")
     return made
 
@@ -57,6 +58,11 @@ def buffer_of(data: Any) -> Any:
 
 def members_of(data: Any) -> dict[str, int]:
     """Reads every member of a struct."""
-    kind = ffi.typeof(data)
+    return {name: int(getattr(data, name)) for name in member_names(ffi.typeof(data))}
+
+
+@cache
+def member_names(kind: Any) -> tuple[str, ...]:
+    """Names of the members of a struct, or of what a pointer to one leads to."""
     struct = kind.item if kind.kind == "pointer" else kind
-    return {name: int(getattr(data, name)) for name, _ in struct.fields}
+    return tuple(name for name, _ in struct.fields)

@@ -18,7 +18,7 @@ from tdxhost.fields import FieldTable, Reading
 from tdxhost.findings import Finding
 from tdxhost.records import Code, CpuResult, CpuState, EnableResult, Provider
 from tdxhost.state import State
-from tdxhost.topology import Topology, allowed_cpus, check_usable, pinned
+from tdxhost.topology import Topology, affinity_kept, allowed_cpus, check_usable, go_to
 
 OTHER_VERSION = "Build and load the driver of this package's version."
 
@@ -78,17 +78,18 @@ def choose_cpus(wanted: frozenset[int] | None, topology: Topology) -> list[int]:
 
 
 def enable_cpus(driver: Driver, cpus: Iterable[int]) -> Iterator[CpuResult]:
-    """Enables each CPU by a call of its own made on it; the affinity is as before after."""
-    for cpu in cpus:
-        try:
-            with pinned(cpu):
+    """Enables each CPU by a call of its own made on it; the affinity is as before at the end."""
+    with affinity_kept():
+        for cpu in cpus:
+            try:
+                go_to(cpu)
                 result = driver.cpu_enable()
-        except CpuUnavailable:
-            yield _went_away(driver, cpu)
-        except Unsupported as error:
-            raise _owner(driver, error) from error
-        else:
-            yield result
+            except CpuUnavailable:
+                yield _went_away(driver, cpu)
+            except Unsupported as error:
+                raise _owner(driver, error) from error
+            else:
+                yield result
 
 
 def _went_away(driver: Driver, cpu: int) -> CpuResult:

@@ -8,6 +8,7 @@ addresses physical, sizes in bytes. None stands for the header's ~0.
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import IntEnum
+from functools import cache
 from typing import Any, Self
 
 from tdxhost.abi import NONE_U32, NONE_U64, lib
@@ -153,12 +154,23 @@ class Record:
         KeyError where one is missing, unless it came later and has a default: a recording may be
         older.
         """
-        taken = {
-            field.name: members[field.name]
-            for field in fields(cls)
-            if field.name in members or field.default is MISSING
-        }
-        return cls(**{name: CONVERT.get(name, int)(value) for name, value in taken.items()})
+        kind: Any = cls
+        return cls(
+            **{
+                name: convert(members[name])
+                for name, convert, needed in _readers(kind)
+                if needed or name in members
+            }
+        )
+
+
+@cache
+def _readers(kind: Any) -> tuple[tuple[str, Callable[[int], Any], bool], ...]:
+    """Members of a record, how each is read, and whether it has to be there."""
+    return tuple(
+        (field.name, CONVERT.get(field.name, int), field.default is MISSING)
+        for field in fields(kind)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,11 +103,16 @@ def affinity_kept() -> Iterator[None]:
 def pinned(cpu: int) -> Iterator[None]:
     """Runs the body on cpu; CpuUnavailable when the kernel does not let the caller there."""
     with affinity_kept():
-        try:
-            os.sched_setaffinity(0, {cpu})
-        except OSError as error:
-            raise CpuUnavailable(cpu, f"can't be run on: {error.strerror}") from error
+        go_to(cpu)
         yield
+
+
+def go_to(cpu: int) -> None:
+    """Runs on cpu from here on; CpuUnavailable when the kernel does not let the caller there."""
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        raise CpuUnavailable(cpu, f"can't be run on: {error.strerror}") from error
 
 
 def check_usable(

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.seam import binding
+from tests.seam.machine import OK
 
 from .layout import Layout, Library, Limits, Range, Region, misfit_of
 from .machines import GIB, MIB, TIB, Machine, machine, sockets
 from .pamts import fit_in_ram
 from .rules import config_answer
 from .test_layout import draw_bases, memories
-from .test_machines import MACHINES, OK, seam, seam_answer
+from .test_machines import MACHINES, seam, seam_answer
 
 __all__ = ["seam"]
 

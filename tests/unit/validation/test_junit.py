@@ -7,7 +7,7 @@ from dataclasses import replace
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tdxhost.validation.junit import NO_XML, REPLACEMENT, junit
@@ -238,6 +238,7 @@ def is_char(letter: str) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(st.characters())
 @example("\ud800")
 @example("\uffff")
@@ -255,6 +256,7 @@ ANY_TEXT = st.text(st.characters())
 
 
 @example(details="\udcff\x1b[0m", line="]]>", option='&\n"', boot="\ufffe")
+@settings(deadline=None)
 @given(details=ANY_TEXT, line=ANY_TEXT, option=ANY_TEXT, boot=ANY_TEXT)
 def test_any_text_comes_through(details: str, line: str, option: str, boot: str) -> None:
     run = changed(
