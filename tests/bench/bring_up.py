@@ -8,8 +8,9 @@ latencies that are a Xeon's times a factor, at which that is a small part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.bench.machines import (
@@ -23,6 +24,7 @@ from tests.bench.machines import (
 
 LP_INIT, TDMR_INIT = "TDH.SYS.LP.INIT", "TDH.SYS.TDMR.INIT"
 KERNEL_OF_UPSTREAM = "6.12-tdx"
+HERE, ENABLE = Path(__file__).parent, "/opt/guest_enable.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class CpusAtOnce:
 
 @dataclass(frozen=True, slots=True)
 class TdmrsAtOnce:
-    """TDH.SYS.TDMR.INIT of all TDMRs, and the whole bring-up around it."""
+    """TDH.SYS.TDMR.INIT of all TDMRs, and the whole bring-up around it.
+
+    own_ns is what bring-up takes where leaves take nothing.
+    """
 
     size: Size
     scale: int
@@ -81,23 +86,40 @@ class TdmrsAtOnce:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Linux's own tdx_enable() and the direct engine, on machines that are the same."""
+    """Linux's own tdx_enable() and the direct engine, on machines that are the same.
+
+    ioctl_ns is ENABLE as its caller sees it, cpus_ns and kernel_ns the kernel's tdx_cpu_enable()
+    on all CPUs and its tdx_enable().
+    """
 
     direct: TdmrsAtOnce
+    ioctl_ns: int
+    cpus_ns: int
     kernel_ns: int
 
     @property
     def faster(self) -> float:
         """How many times as fast the direct engine is."""
-        return self.kernel_ns / self.direct.total_ns
+        return self.ioctl_ns / self.direct.total_ns
+
+    @property
+    def added(self) -> float:
+        """What provider "kernel" adds, as a part of what the kernel's functions take."""
+        of_kernel = self.cpus_ns + self.kernel_ns
+        return (self.ioctl_ns - of_kernel) / of_kernel
 
 
 def cpus_at_once(cpus: int = 32) -> CpusAtOnce:
     """LP.INIT on all CPUs at once."""
-    size = Size(cpus, gib=2)
-    own_ns = _enabling_ns(Xeon(size))
+    own_ns = cpus_own_ns(cpus)
     scale = scale_for(own_ns, LP_INIT_NS)
-    return CpusAtOnce(cpus, scale, own_ns, _enabling_ns(Xeon(size, {LP_INIT: LP_INIT_NS * scale})))
+    xeon = Xeon(Size(cpus, gib=2), {LP_INIT: LP_INIT_NS * scale})
+    return CpusAtOnce(cpus, scale, own_ns, _enabling_ns(xeon))
+
+
+def cpus_own_ns(cpus: int) -> int:
+    """What enabling CPUs takes where LP.INIT takes nothing."""
+    return _enabling_ns(Xeon(Size(cpus, gib=2)))
 
 
 def _enabling_ns(xeon: Xeon) -> int:
@@ -109,7 +131,7 @@ def _enabling_ns(xeon: Xeon) -> int:
 
 def tdmrs_at_once(size: Size) -> TdmrsAtOnce:
     """TDMR.INIT on all TDMRs at once, at the scale that the size takes."""
-    own_ns = _duration_of("tdmr_init", _enabled(Xeon(size))[0])
+    own_ns = _enabled(Xeon(size))[0]["times"]["total_ns"]
     chain_ns = TDMR_INIT_NS * CALLS_IN_GIB * -(-size.gib // size.cpus)
     return tdmrs_scaled(size, own_ns, scale_for(own_ns, chain_ns))
 
@@ -138,10 +160,11 @@ def latencies(scale: int) -> dict[str, int]:
 def against_upstream(size: Size) -> Upstream:
     """The kernel's tdx_enable() and the direct engine, with the same latencies."""
     direct = tdmrs_at_once(size)
-    xeon = Xeon(size, latencies(direct.scale), kernel=KERNEL_OF_UPSTREAM)
-    document, _, _ = _enabled(xeon)
-    assert document["provider"] == "kernel", document["provider"]
-    return Upstream(direct, sum(_durations(document["steps"])))
+    extra = {ENABLE: HERE / "guest_enable.py"}
+    xeon = Xeon(size, latencies(direct.scale), kernel=KERNEL_OF_UPSTREAM, extra=extra)
+    with xeon.boot() as guest:
+        found = json.loads(guest.output("python3", ENABLE))
+    return Upstream(direct, found["ioctl"], found["cpus"], found["kernel"])
 
 
 def _enabled(xeon: Xeon) -> tuple[Any, int, int]:
@@ -155,7 +178,3 @@ def _enabled(xeon: Xeon) -> tuple[Any, int, int]:
 def _duration_of(step: str, document: Any) -> int:
     (found,) = [one for one in document["steps"] if one["name"] == step]
     return int(found["duration_ns"])
-
-
-def _durations(steps: Iterable[Any]) -> list[int]:
-    return [step["duration_ns"] for step in steps if step["runs"]]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,11 +50,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Xeon:
-    """Boots a machine of a size; latency_ns is how long leaves take, by name."""
+    """Boots a machine of a size; latency_ns is how long leaves take, by name; extra are files."""
 
     size: Size
     latency_ns: dict[str, int] = field(default_factory=dict)
     kernel: str = ""
+    extra: dict[str, Path] = field(default_factory=dict)
 
     @contextmanager
     def boot(self) -> Iterator[Guest]:
@@ -65,6 +67,7 @@ class Xeon:
                 platform.load(str(folder / "xeon.ini")),
                 kernel=self.kernel or kernels.default(),
                 log=folder / "log",
+                extra=self.extra,
                 silence_seconds=600,
             )
             with Machine(spec) as machine:
@@ -86,11 +89,15 @@ class Guest:
     machine: Machine
     log: Path
 
-    def json(self, *words: str) -> Any:
-        """The document of a tdxhost command that succeeds."""
-        done = self.machine.run(["tdxhost", *words, "--format", "json"], timeout=600)
+    def output(self, *words: str) -> str:
+        """What a command that succeeds prints."""
+        done = self.machine.run(words, timeout=600)
         assert done.status == 0, done
-        return done.json()
+        return done.stdout
+
+    def json(self, *words: str) -> Any:
+        """The document of a tdxhost command."""
+        return json.loads(self.output("tdxhost", *words, "--format", "json"))
 
     def witness(self) -> Witness:
         """What vtdx saw."""
