@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What can keep the driver from being loaded or opened: privileges, signatures, lockdown."""
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple
 
 from tdxhost.errors import NotRead
 from tdxhost.host import Host
@@ -22,8 +21,7 @@ EFI_VALUE_AT = 4
 CERTIFICATES = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """What this kernel allows whom, as far as it shows.
 
     ``lockdown`` is none, integrity or confidentiality, empty where it can't be read. The
@@ -38,7 +36,7 @@ class Access:
     certificate: str = CERTIFICATES[0]
 
     @classmethod
-    def read(cls, host: Host) -> Self:
+    def read(cls, host: Host) -> "Access":
         """Reads it from a host's files."""
         certificates = [path for path in CERTIFICATES if host.has(path)]
         return cls(
@@ -47,7 +45,7 @@ class Access:
             secure_boot=_bytes(host, SECURE_BOOT)[EFI_VALUE_AT:] == b"\x01",
             signed_only=host.text_or(SIGNED_ONLY) == "Y",
             administrator=_has_sys_admin(host.text_or(OWN_STATUS)),
-            certificate=(certificates or [cls.certificate])[0],
+            certificate=(*certificates, CERTIFICATES[0])[0],
         )
 
     @property

@@ -3,18 +3,15 @@
 
 import errno
 import fcntl
-import logging
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 from tdxhost import abi
 from tdxhost.abi import lib
 from tdxhost.access import Access
 from tdxhost.errors import (
-    DriverDenied,
-    DriverMissing,
     DriverRefused,
     NoEnabledCpu,
     TdxAbsent,
@@ -22,6 +19,7 @@ from tdxhost.errors import (
     Unsupported,
 )
 from tdxhost.host import LiveHost
+from tdxhost.opening import denial, open_device
 from tdxhost.records import (
     CpuResult,
     EnableResult,
@@ -34,9 +32,6 @@ from tdxhost.records import (
     bytes_or_none,
 )
 
-log = logging.getLogger(__name__)
-
-DEVICE = Path("/dev/tdxhost")
 #: Most fields that one SYS_RD takes (struct tdxhost_sys_rd, count).
 MAX_FIELDS = 1024
 #: An array can grow between asking for its length and reading it, but not for ever.
@@ -67,9 +62,9 @@ class Driver(Source, Protocol):
 class Device:
     """The driver of this machine. A context manager; closed at its end."""
 
-    def __init__(self, path: Path = DEVICE) -> None:
-        """Opens the device; DriverMissing or DriverDenied when that can't be."""
-        self._fd = _open(path)
+    def __init__(self, fd: int | None = None) -> None:
+        """Takes over what open_device() gave, or opens the device; raises what that raises."""
+        self._fd = open_device() if fd is None else fd
 
     def __enter__(self) -> Self:
         return self
@@ -211,56 +206,18 @@ class Device:
             except InterruptedError:
                 continue
             except OSError as error:
-                log.debug("%s: %s", command, error)
+                _log("%s: %s", command, error)
                 raise _refusal(error.errno or 0, command) from error
-            log.debug("%s: served", command)
+            _log("%s: served", command)
             return
 
 
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise _open_failure(path, error) from error
+def _log(message: str, *about: object) -> None:
+    """Logs where somebody listens, who then has loaded logging, which takes long to load."""
+    if "logging" in sys.modules:
+        import logging
 
-
-def _open_failure(path: Path, error: OSError) -> TdxHostError:
-    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        return DriverMissing(
-            f"there is no {path}: the tdxhost driver is not loaded",
-            _missing_hint(Access.read(LiveHost())),
-        )
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return _denial(f"{path} can't be opened", error.errno, Access.read(LiveHost()))
-    return DriverRefused(error.errno or 0, f"open {path}")
-
-
-def _missing_hint(access: Access) -> str:
-    load = (
-        "Load it with 'sudo modprobe tdxhost'; where it is not installed, 'sudo ./scripts/install' "
-        "in the source tree does both. If it does not load, the kernel log says why."
-    )
-    return f"{load}\n  {access.in_the_way}" if access.in_the_way else load
-
-
-def _denial(what: str, number: int, access: Access) -> DriverDenied:
-    """Names the one of the kernel's reasons that it was; number alone does not tell."""
-    if number == errno.EPERM and access.administrator and access.locked_down:
-        return DriverDenied(
-            f"{what}: kernel lockdown ({access.lockdown}) forbids it, to root too", access.way_out
-        )
-    return DriverDenied(f"{what}: {os.strerror(number)}", _denied_hint(access))
-
-
-def _denied_hint(access: Access) -> str:
-    if os.geteuid() != 0:
-        return "Run it as root: sudo tdxhost …"
-    if not access.administrator:
-        return "The caller is root without CAP_SYS_ADMIN, as in a container: run it on the host."
-    return (
-        "The caller has CAP_SYS_ADMIN, so it is kernel lockdown, which mostly follows Secure Boot, "
-        "or a security module; the kernel log says which."
-    )
+        logging.getLogger(__name__).debug(message, *about)
 
 
 def _no_tdx(_: int, command: str) -> TdxHostError:
@@ -284,7 +241,7 @@ def _no_cpu(number: int, command: str) -> TdxHostError:
 
 
 def _denied(number: int, command: str) -> TdxHostError:
-    return _denial(command, number, Access.read(LiveHost()))
+    return denial(command, number, Access.read(LiveHost()))
 
 
 def _mismatch(number: int, command: str) -> TdxHostError:

@@ -7,11 +7,9 @@ All of the package reads through a Host, so that a recording can stand in for on
 import errno
 import os
 import struct
-import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from io import FileIO
 from typing import Self
 
 from tdxhost.errors import NotRead, Why
@@ -71,32 +69,36 @@ class Host(ABC):
             return False
 
 
-@dataclass(frozen=True)
 class LiveHost(Host):
     """This machine; files are those below root."""
 
-    root: Path = Path("/")
-    _asked_for: set[str] = field(default_factory=set, repr=False, compare=False)
+    def __init__(self, root: str | os.PathLike[str] = "/") -> None:
+        self._root = os.fspath(root).rstrip("/")
+        self._asked_for: set[str] = set()
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path.lstrip('/')}"
 
     def data(self, path: str) -> bytes:
         """Reads the file."""
         try:
-            return sieve(path, (self.root / path.lstrip("/")).read_bytes())
+            with FileIO(self._at(path)) as file:
+                return sieve(path, file.readall())
         except OSError as error:
             raise _not_read(path, error) from error
 
     def names(self, path: str) -> tuple[str, ...]:
         """Lists the folder."""
         try:
-            folder = self.root / path.lstrip("/")
-            return tuple(sorted(entry.name for entry in folder.iterdir()))
+            with os.scandir(self._at(path)) as entries:
+                return tuple(sorted(entry.name for entry in entries))
         except OSError as error:
             raise _not_read(path, error) from error
 
     def msr(self, cpu: int, address: int) -> int:
         """Reads /dev/cpu/N/msr (msr(4)); as root it loads the kernel's msr module first."""
-        path = self.root / f"dev/cpu/{cpu}/msr"
-        if not path.exists():
+        path = self._at(f"dev/cpu/{cpu}/msr")
+        if not os.access(path, os.F_OK):
             self._load("msr")
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -108,8 +110,10 @@ class LiveHost(Host):
             raise _msr_not_read(cpu, address, error) from error
 
     def _load(self, module: str) -> None:
-        if module in self._asked_for or os.geteuid() != 0 or self.root != Path("/"):
+        if module in self._asked_for or os.geteuid() != 0 or self._root:
             return
+        import subprocess
+
         self._asked_for.add(module)
         try:
             subprocess.run(["modprobe", "-q", module], check=False, capture_output=True)
@@ -119,7 +123,7 @@ class LiveHost(Host):
 
     def log(self) -> tuple[str, ...]:
         """Reads /dev/kmsg from its beginning, as far as it is kept."""
-        return sieve_log(map(_line, log_records(self.root / KERNEL_LOG.lstrip("/"))))
+        return sieve_log(map(_line, log_records(self._at(KERNEL_LOG))))
 
 
 class LogTail:
@@ -129,7 +133,7 @@ class LogTail:
     """
 
     def __init__(self) -> None:
-        self._fd = _open_log(Path(KERNEL_LOG))
+        self._fd = _open_log(KERNEL_LOG)
         os.lseek(self._fd, 0, os.SEEK_END)
 
     def __enter__(self) -> Self:
@@ -143,7 +147,7 @@ class LogTail:
         return tuple(_line(record) for record in _records(self._fd))
 
 
-def log_records(path: Path) -> tuple[str, ...]:
+def log_records(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Records of the kernel's log, as far as it is kept; NotRead where it can't be read."""
     fd = _open_log(path)
     try:
@@ -152,7 +156,7 @@ def log_records(path: Path) -> tuple[str, ...]:
         os.close(fd)
 
 
-def _open_log(path: Path) -> int:
+def _open_log(path: str | os.PathLike[str]) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

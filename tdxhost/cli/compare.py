@@ -20,8 +20,6 @@ from tdxhost.report.model import Report
 from tdxhost.wording import cpus_named
 from tdxhost.words import count
 
-NAME = "compare"
-HELP = "say what differs between two hosts, or a host and a bundle of it"
 DESCRIPTION = """\
 Compares two bundles (tdxhost report --bundle), or one with this host: checks, processors,
 firmware, every MSR on every CPU, memory, kernel, TDX module, results of CPUs. Exits with 0

@@ -1,57 +1,99 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a sub-command is given, and what it gives back."""
 
+from __future__ import annotations
+
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from tdxhost.cli.tables import Block, show
-from tdxhost.device import Device, Driver, Source
-from tdxhost.documents import Document
 from tdxhost.errors import ExitCode
-from tdxhost.findings import Finding, Judge, Verdict
 from tdxhost.host import Host, LiveHost
-from tdxhost.kernel import complete
-from tdxhost.processors import read_processors
-from tdxhost.recording import Recorder, Recording, recorded_driver, recorded_host
-from tdxhost.state import State
 
-Opener = Callable[[], AbstractContextManager[Driver]]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from tdxhost.cli.tables import Block
+    from tdxhost.device import Driver, Source
+    from tdxhost.documents import Document
+    from tdxhost.findings import Finding, Judge, Verdict
+    from tdxhost.recording import Recorder, Recording
+    from tdxhost.state import State
+
+    Opener = Callable[[], AbstractContextManager[Driver]]
 
 
-@dataclass(frozen=True)
+def open_device() -> AbstractContextManager[Driver]:
+    """Opens this host's driver; where there is none, nothing of it is loaded."""
+    from tdxhost.opening import open_device as opened
+
+    fd = opened()
+    from tdxhost.device import Device
+
+    return Device(fd)
+
+
 class Context:
-    """What there is to work with; open_driver opens the device anew each time."""
+    """What there is to work with; open_driver opens the device anew each time.
 
-    arguments: argparse.Namespace
-    open_driver: Opener = Device
-    judge: Judge = field(default_factory=Judge)
-    host: Host = field(default_factory=LiveHost)
-    recording: Recording | None = None
+    No dataclass, and loads what it needs when it needs it: a command that finds no driver is over
+    before dataclasses alone would be there.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        open_driver: Opener = open_device,
+        host: Host | None = None,
+        recording: Recording | None = None,
+    ) -> None:
+        self.arguments = arguments
+        self.open_driver = open_driver
+        self.host = host or LiveHost()
+        self.recording = recording
 
     @classmethod
-    def given(cls, arguments: argparse.Namespace) -> Self:
+    def given(cls, arguments: argparse.Namespace) -> Context:
         """What the command line asks for: this host, or with --from the recording of one."""
         path = getattr(arguments, "recording", None)
         if path is None:
             return cls(arguments)
+        from tdxhost.recording import Recording, recorded_host
+
         recording = Recording.load(path)
         return cls(arguments, host=recorded_host(recording), recording=recording)
 
+    def but(self, **changes: Any) -> Context:
+        """The same with some attributes changed."""
+        return Context(**{**self._own(), **changes})
+
+    def _own(self) -> dict[str, Any]:
+        names = ("arguments", "open_driver", "host", "recording")
+        return {name: getattr(self, name) for name in names}
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Puts what the driver found in words."""
+        from tdxhost.findings import Judge
+
+        return Judge()
+
     def open_source(self) -> AbstractContextManager[Source]:
         """The driver to read from: this host's, or that of the recording."""
-        return recorded_driver(self.recording) if self.recording else self.open_driver()
+        if self.recording is None:
+            return self.open_driver()
+        from tdxhost.recording import recorded_driver
+
+        return recorded_driver(self.recording)
 
     def memoised_host(self) -> Recorder:
         """The host, of which each thing is read once."""
-        if isinstance(self.host, Recorder):
-            return self.host
-        return Recorder(self.host)
+        from tdxhost.recording import Recorder
+
+        return self.host if isinstance(self.host, Recorder) else Recorder(self.host)
 
     @property
     def verbose(self) -> bool:
@@ -65,6 +107,11 @@ class Context:
 
     def complete(self, state: State) -> State:
         """Adds to what the driver says what the host itself does."""
+        from dataclasses import replace
+
+        from tdxhost.kernel import complete
+        from tdxhost.processors import read_processors
+
         memory = complete(state.memory, self.host)
         return replace(state, memory=memory, processors=read_processors(self.host))
 
@@ -75,6 +122,8 @@ class Context:
         if not self.for_people:
             write_document(document(), self.arguments.format)
         elif verdict.exit_code is not ExitCode.ABSENT or self.verbose:
+            from tdxhost.cli.tables import show
+
             show(blocks())
         sys.stdout.flush()
         complain(verdict.findings)
@@ -89,6 +138,8 @@ def write_document(document: Document, form: str) -> None:
 def document_text(document: Document, form: str) -> str:
     """A document as json or yaml."""
     if form == "json":
+        import json
+
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     import yaml
 
@@ -106,13 +157,19 @@ def complain(findings: Iterable[Finding]) -> None:
             told.add(advice)
 
 
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
+
+
 def add_from(parser: argparse.ArgumentParser) -> None:
     """Adds --from, for commands that only look."""
     parser.add_argument(
         "--from",
         dest="recording",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="look at a recording of a host (tdxhost report --bundle) instead of at this one; "
         "needs neither root nor TDX",
     )

@@ -11,8 +11,6 @@ from tdxhost.errors import ExitCode
 from tdxhost.findings import combine
 from tdxhost.topology import Topology, cpus_or_usage
 
-NAME = "cpu-enable"
-HELP = "enable CPUs one by one, each by a call made on it"
 DESCRIPTION = """\
 Enables CPUs for TDX one after the other: pins itself to each and makes the driver's call
 there. The TDX module as a whole stays as it is. Needs root."""

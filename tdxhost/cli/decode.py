@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tdxhost.documents import Document
     from tdxhost.host import Host
 
-NAME = "decode"
-HELP = "say what a SEAMCALL status, an MSR value or a kernel log means"
 DESCRIPTION = """\
 Says what a completion status means, with the leaf, the registers and the value of the MSR
 that it names where they are given; or what a kernel log (dmesg, journalctl, syslog, in any

@@ -17,8 +17,6 @@ from tdxhost.errors import ExitCode
 from tdxhost.topology import format_cpu_list
 from tdxhost.words import count
 
-NAME = "doctor"
-HELP = "say whether this host is able, and if not, what has to change where"
 DESCRIPTION = """\
 Looks at processor, firmware, memory, kernel, TDX module and KVM, in this order, and says what
 is in the way of TDX and what to do about it. Every MSR is read on every CPU. Changes nothing.

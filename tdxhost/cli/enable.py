@@ -15,8 +15,6 @@ from tdxhost.records import ModuleStatus
 from tdxhost.state import State
 from tdxhost.times import Times
 
-NAME = "enable"
-HELP = "enable every online CPU and initialise the TDX module"
 DESCRIPTION = """\
 Enables every online CPU, initialises the TDX module, and shows what came of it. Where that
 was done before, it does nothing and succeeds. After Ctrl-C, the next call goes on. Needs root."""

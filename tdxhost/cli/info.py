@@ -13,8 +13,6 @@ from tdxhost.findings import combine
 from tdxhost.records import Info
 from tdxhost.words import count
 
-NAME = "info"
-HELP = "show the TDX module's version, features and metadata"
 DESCRIPTION = """\
 Shows the TDX module's version, its features by name, the KeyIDs, and the metadata fields
 that the module tells (TDH.SYS.RD), which needs one enabled CPU. With -v, arrays in full."""

@@ -14,8 +14,6 @@ from tdxhost.records import Memory, Range, RangeKind, Status
 from tdxhost.wording import outside_memory, pamt_after_failure
 from tdxhost.words import count, size, span
 
-NAME = "memory"
-HELP = "show convertible memory, TDX memory, TDMRs and PAMTs"
 DESCRIPTION = """\
 Shows System RAM, the convertible memory ranges (CMRs) that the TDX module lists, TDX memory,
 and the TDMRs with their reserved areas and page metadata (PAMTs), by NUMA node. What

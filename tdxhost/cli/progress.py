@@ -6,7 +6,6 @@ import threading
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Self
 
-from tdxhost.cli.context import Opener
 from tdxhost.device import Source
 from tdxhost.errors import TdxHostError
 from tdxhost.records import Status
@@ -14,6 +13,8 @@ from tdxhost.wording import progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+    from tdxhost.cli.context import Opener
 
 #: A bring-up that is done by then needs no progress display.
 PATIENCE_S = 0.3
@@ -27,7 +28,7 @@ class Progress(AbstractContextManager["Progress"]):
     error is no terminal.
     """
 
-    def __init__(self, open_driver: Opener) -> None:
+    def __init__(self, open_driver: "Opener") -> None:
         self._open_driver = open_driver
         self._over = threading.Event()
         self._thread: threading.Thread | None = None

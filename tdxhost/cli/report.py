@@ -22,8 +22,6 @@ from tdxhost.report.output import check_target, replace_file, unwinding
 from tdxhost.report.page import page
 from tdxhost.report.words import sentence
 
-NAME = "report"
-HELP = "write all that there is to say of this host into one page, or a bundle for a bug report"
 DESCRIPTION = """\
 Writes one HTML file that needs no network: the verdict, CPUs, steps, memory, the TDX module,
 MSRs and kernel, as far as they bear on TDX. Host names, addresses and serial numbers are not

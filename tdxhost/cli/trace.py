@@ -25,8 +25,6 @@ from tdxhost.trace import Call, Words, chrome_trace, in_order
 from tdxhost.tracefs import Instance, find
 from tdxhost.words import count
 
-NAME = "trace"
-HELP = "show every SEAMCALL of the driver's as it happens"
 DESCRIPTION = """\
 Shows every SEAMCALL of the driver's as it happens, from the tracepoint tdxhost:seamcall: when
 it began, on which CPU, how long it took, leaf, what its registers say, and status; then a

@@ -19,8 +19,6 @@ from tdxhost.errors import ExitCode, Usage
 from tdxhost.events import Change, Monitor, Subject
 from tdxhost.words import count, register, size, span
 
-NAME = "watch"
-HELP = "follow changes: the driver and the TDX module, CPUs, memory"
 DESCRIPTION = """\
 Follows what changes, one line each with its time (UTC): the state of the TDX module, step by
 step; CPUs and memory that come, go, or are brought online or offline; tdxhost and kvm_intel

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from tdxhost import abi
 from tdxhost.abi import lib
-from tdxhost.device import DEVICE
+from tdxhost.opening import DEVICE
 from tdxhost.records import CpuResult, EnableResult
 
 #: Every call, and the struct that it takes (kmod/include/uapi/linux/tdxhost.h).
@@ -46,7 +46,7 @@ def request_of(command: str) -> int:
 class Calls:
     """An open device of its own. A context manager; closed at its end."""
 
-    def __init__(self, path: Path = DEVICE) -> None:
+    def __init__(self, path: Path = Path(DEVICE)) -> None:
         self._path = path
         self._fd = -1
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tdxhost.device import DEVICE
+from tdxhost.opening import DEVICE
 from tdxhost.validation.requirement import could_not_run
 
 DRIVER = "tdxhost"
@@ -52,7 +52,7 @@ def _files(process: Path) -> list[Path]:
 
 def _is_device(fd: Path) -> bool:
     try:
-        return fd.readlink() == DEVICE
+        return fd.readlink() == Path(DEVICE)
     except OSError:
         return False
 
@@ -138,7 +138,7 @@ def _parameters() -> Iterator[str]:
 
 def _wait_for_device() -> None:
     end = time.monotonic() + DEVICE_S
-    while not DEVICE.exists():
+    while not Path(DEVICE).exists():
         if time.monotonic() > end:
             raise AssertionError(f"the driver is loaded, and there is no {DEVICE}")
         time.sleep(0.05)

@@ -2,14 +2,13 @@
 """What keeps the driver out is found in the kernel's files, and named with what to do."""
 
 import errno
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tdxhost.access import Access
-from tdxhost.device import _denial, _missing_hint
 from tdxhost.host import LiveHost
+from tdxhost.opening import denial, missing_hint
 
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 LOCKDOWN = "sys/kernel/security/lockdown"
@@ -85,7 +84,7 @@ def test_an_administrator_has_cap_sys_admin(tmp_path: Path, status: str, may: bo
 
 
 def test_the_way_out_of_lockdown_depends_on_what_asked_for_it(tmp_path: Path) -> None:
-    assert "mokutil --disable-validation" in replace(LOCKED, secure_boot=True).way_out
+    assert "mokutil --disable-validation" in LOCKED._replace(secure_boot=True).way_out
     asked = _host(tmp_path, cmdline="root=/dev/sda1 lockdown=integrity quiet\n")
     assert "lockdown=" in asked.way_out
     assert "reboot" in LOCKED.way_out
@@ -93,19 +92,19 @@ def test_the_way_out_of_lockdown_depends_on_what_asked_for_it(tmp_path: Path) ->
 
 
 def test_under_lockdown_a_missing_driver_says_so_too() -> None:
-    assert "integrity" in _missing_hint(LOCKED)
-    assert "modprobe tdxhost" in _missing_hint(LOCKED)
-    assert "lockdown" not in _missing_hint(ROOT)
+    assert "integrity" in missing_hint(LOCKED)
+    assert "modprobe tdxhost" in missing_hint(LOCKED)
+    assert "lockdown" not in missing_hint(ROOT)
 
 
 def test_a_denial_names_the_reason_that_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    locked = _denial("/dev/tdxhost can't be opened", errno.EPERM, LOCKED)
+    locked = denial("/dev/tdxhost can't be opened", errno.EPERM, LOCKED)
     assert "lockdown (integrity) forbids it" in locked.message
     assert locked.hint == LOCKED.way_out
-    container = _denial("it", errno.EPERM, replace(LOCKED, administrator=False))
+    container = denial("it", errno.EPERM, LOCKED._replace(administrator=False))
     assert "CAP_SYS_ADMIN" in container.hint
     assert "lockdown" not in container.message
-    assert "security module" in _denial("it", errno.EPERM, ROOT).hint
+    assert "security module" in denial("it", errno.EPERM, ROOT).hint
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert "sudo" in _denial("it", errno.EACCES, Access()).hint
+    assert "sudo" in denial("it", errno.EACCES, Access()).hint

@@ -11,7 +11,7 @@ import pytest
 
 from tdxhost.cli import main as command_line
 from tdxhost.cli import parser
-from tdxhost.device import Device, _open_failure, _refusal
+from tdxhost.device import Device, _refusal
 from tdxhost.errors import (
     BadData,
     CpuUnavailable,
@@ -26,6 +26,7 @@ from tdxhost.errors import (
     Unsupported,
     Usage,
 )
+from tdxhost.opening import open_device, open_failure
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_DEVICE = not Path("/dev/tdxhost").exists()
@@ -192,7 +193,7 @@ def test_each_errno_of_a_call_is_told_with_the_command(
     ],
 )
 def test_each_errno_of_open_is_told_with_what_to_do(number: int, kind: type[TdxHostError]) -> None:
-    error = _open_failure(Path("/dev/tdxhost"), OSError(number, os.strerror(number)))
+    error = open_failure("/dev/tdxhost", OSError(number, os.strerror(number)))
     assert type(error) is kind
     assert "/dev/tdxhost" in error.message
 
@@ -200,6 +201,6 @@ def test_each_errno_of_open_is_told_with_what_to_do(number: int, kind: type[TdxH
 def test_a_file_that_is_no_tdxhost_device_is_refused_by_name(tmp_path: Path) -> None:
     plain = tmp_path / "tdxhost"
     plain.touch()
-    with Device(plain) as device, pytest.raises(Unsupported, match="GET_INFO"):
+    with Device(open_device(str(plain))) as device, pytest.raises(Unsupported, match="GET_INFO"):
         device.get_info()
     device.close()

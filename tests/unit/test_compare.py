@@ -195,7 +195,7 @@ def files(tmp_path: Path) -> Path:
 
 def asked(form: str, **names: Any) -> Context:
     """What the command is given."""
-    return replace(context(UP, form, **({"recording": None} | names)), host=fake_host())
+    return context(UP, form, **({"recording": None} | names)).but(host=fake_host())
 
 
 def test_the_same_bundle_twice_exits_with_zero(

@@ -14,6 +14,7 @@ LAYERS = (
     ("errors", "leaves", "sieve", "_tdxhost_abi", "_abi_build"),
     ("reference", "abi", "host", "ringbuffer"),
     ("access",),
+    ("opening",),
     ("records",),
     ("device", "processors", "tracefs"),
     ("topology", "status", "fields", "kernel", "words", "state", "msrs", "recording"),

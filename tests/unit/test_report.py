@@ -66,7 +66,7 @@ def asked(
 ) -> Context:
     """What the command is given on a healthy host."""
     given = {"output": None, "bundle": None, "recording": None} | options
-    return replace(context(driver, form, **given), host=fake_host())
+    return context(driver, form, **given).but(host=fake_host())
 
 
 def names(folder: Path) -> list[str]:
@@ -223,7 +223,7 @@ def test_status_reads_from_a_bundle_what_it_reads_live(
     for command in (status, info, memory):
         command.run(asked(FAILED))
         live = capsys.readouterr()
-        command.run(replace(asked(), host=recorded_host(loaded), recording=loaded))
+        command.run(asked().but(host=recorded_host(loaded), recording=loaded))
         assert capsys.readouterr() == live
 
 

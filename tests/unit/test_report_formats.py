@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tdxhost.cli import parser, report
+from tdxhost.cli.commands import COMMANDS
 from tdxhost.cli.context import Context
 from tdxhost.cli.main import main
-from tdxhost.cli.parser import COMMANDS, FORMATS
+from tdxhost.cli.parser import FORMATS
 from tdxhost.errors import DriverDenied, DriverMissing, ExitCode
 from tdxhost.records import Code
 from tests import golden
@@ -44,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def asked(form: str, driver: FakeDriver, **options: Any) -> Context:
     """What the command is given on a healthy host."""
     given = {"output": None, "bundle": None, "recording": None} | options
-    return replace(context(driver, form, **given), host=fake_host())
+    return context(driver, form, **given).but(host=fake_host())
 
 
 def test_without_a_file_it_is_standard_output(
@@ -118,7 +119,7 @@ def test_a_driver_that_cant_be_asked_is_an_error_after_the_file_is_there(
 
     (folder / "x.prom").write_text("tdxhost_up 1")
     with pytest.raises(type(error)):
-        report.run(replace(asked(form, FakeDriver(), output="x.prom"), open_driver=refuse))
+        report.run(asked(form, FakeDriver(), output="x.prom").but(open_driver=refuse))
     text = (folder / "x.prom").read_text()
     assert ("tdxhost_up 0" if form == "openmetrics" else "tdxhost.verdict=") in text
     assert "initialized" not in text
@@ -128,7 +129,7 @@ def test_without_the_driver_the_exit_code_is_3(
     form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: Any = no_driver
-    asked_for = replace(asked(form, FakeDriver()), open_driver=opened)
+    asked_for = asked(form, FakeDriver()).but(open_driver=opened)
     monkeypatch.setattr(Context, "given", lambda _: asked_for)
     assert main(["report", "--format", form]) == 3
     written = capsys.readouterr()

@@ -9,10 +9,11 @@ from typing import Any
 
 from tdxhost import abi
 from tdxhost.abi import lib
-from tdxhost.device import DEVICE, MAX_FIELDS, Driver
+from tdxhost.device import MAX_FIELDS, Driver
 from tdxhost.errors import NoEnabledCpu
 from tdxhost.fields import FieldTable
 from tdxhost.host import Host
+from tdxhost.opening import DEVICE
 from tdxhost.records import Code, CpuState, Info, Provider, Status
 from tdxhost.topology import NR_CPUS, Topology, parse_cpu_list, pinned
 from tdxhost.validation import Stage, could_not_run, not_applicable, requirement

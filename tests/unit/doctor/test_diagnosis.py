@@ -107,7 +107,7 @@ def test_documents_have_permanent_ids_and_counts(
     form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = context(FakeDriver(), form, purpose=None)
-    code = doctor.run(replace(given, host=recorded_host(HEALTHY.recording())))
+    code = doctor.run(given.but(host=recorded_host(HEALTHY.recording())))
     document = yaml.safe_load(capsys.readouterr().out)
     assert code == 0
     assert document["schema"] == "tdxhost/1"
@@ -123,7 +123,7 @@ def test_the_first_line_is_the_verdict_and_bad_checks_say_what_to_do(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     sick = HEALTHY.but(msrs={0x87: 0x3F}).recording()
-    code = doctor.run(replace(context(FakeDriver(), purpose=None), host=recorded_host(sick)))
+    code = doctor.run(context(FakeDriver(), purpose=None).but(host=recorded_host(sick)))
     out = capsys.readouterr().out
     assert code == 1
     assert out.startswith("TDX is up, but firmware gives TDX no private KeyIDs.\n")
@@ -139,6 +139,6 @@ def test_a_recording_gives_the_same_document(capsys: pytest.CaptureFixture[str])
         recorded_host(recording),
         recorded_host(Recording.of(json.loads(recording.text()), "x")),
     ):
-        doctor.run(replace(context(FakeDriver(), "json", purpose=None), host=host))
+        doctor.run(context(FakeDriver(), "json", purpose=None).but(host=host))
         documents.append(capsys.readouterr().out)
     assert documents[0] == documents[1]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdxhost.cli import validate  # noqa: F401 - what takes time to load
+from tdxhost.cli import validate_run  # noqa: F401 - what takes time to load
 from tdxhost.cli.main import main
 from tdxhost.validation.collect import find_tests
 
