@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What can keep the driver from being loaded or opened: privileges, signatures, lockdown."""
 
-from typing import NamedTuple
-
 from tdxhost.errors import NotRead
 from tdxhost.host import Host
 
@@ -21,19 +19,29 @@ EFI_VALUE_AT = 4
 CERTIFICATES = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
 
 
-class Access(NamedTuple):
+class Access:
     """What this kernel allows whom, as far as it shows.
 
     ``lockdown`` is none, integrity or confidentiality, empty where it can't be read. The
     others are false where they can't.
     """
 
-    lockdown: str = ""
-    lockdown_asked_for: bool = False
-    secure_boot: bool = False
-    signed_only: bool = False
-    administrator: bool = False
-    certificate: str = CERTIFICATES[0]
+    def __init__(
+        self,
+        *,
+        lockdown: str = "",
+        lockdown_asked_for: bool = False,
+        secure_boot: bool = False,
+        signed_only: bool = False,
+        administrator: bool = False,
+        certificate: str = CERTIFICATES[0],
+    ) -> None:
+        self.lockdown = lockdown
+        self.lockdown_asked_for = lockdown_asked_for
+        self.secure_boot = secure_boot
+        self.signed_only = signed_only
+        self.administrator = administrator
+        self.certificate = certificate
 
     @classmethod
     def read(cls, host: Host) -> "Access":

@@ -10,7 +10,6 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from io import FileIO
-from typing import Self
 
 from tdxhost.errors import NotRead, Why
 from tdxhost.sieve import sieve, sieve_log
@@ -136,7 +135,7 @@ class LogTail:
         self._fd = _open_log(KERNEL_LOG)
         os.lseek(self._fd, 0, os.SEEK_END)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LogTail":
         return self
 
     def __exit__(self, *_: object) -> None:

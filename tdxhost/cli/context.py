@@ -6,15 +6,17 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from tdxhost.errors import ExitCode
 from tdxhost.host import Host, LiveHost
 
+#: Type checkers take it for true. That of typing takes typing to load.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
+    from typing import Any
 
     from tdxhost.cli.tables import Block
     from tdxhost.device import Driver, Source

@@ -5,11 +5,9 @@ import argparse
 import sys
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
 
 from tdxhost import __version__
 from tdxhost.cli.commands import COMMANDS, load
-from tdxhost.cli.context import Context
 from tdxhost.cli.terminal import columns
 
 #: Formats of every command, and those that one command alone has.
@@ -27,13 +25,35 @@ LEVELS = ("WARNING", "INFO", "DEBUG")
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal; argparse asks shutil for that, and waits for all it imports."""
 
-    def __init__(self, prog: str, **given: Any) -> None:
-        super().__init__(prog, **{"width": columns() - 2, **given})
+    def __init__(
+        self,
+        prog: str,
+        indent_increment: int = 2,
+        max_help_position: int = 24,
+        width: int | None = None,
+    ) -> None:
+        super().__init__(prog, indent_increment, max_help_position, width or columns() - 2)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that has Formatter from its first option on: each is formatted to see if it can."""
+
+    def __init__(self, **given: object) -> None:
+        super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **given})  # type: ignore[arg-type]
+
+
+class Name(Parser):
+    """Stands for a sub-command in help and in errors, where nobody parses with it."""
+
+    def __init__(self, **_: object) -> None:
+        """Makes none of the groups, actions and texts that a parser has."""
 
 
 def dispatch(words: Sequence[str]) -> int:
     """Runs the sub-command that words ask for and gives its exit code."""
     arguments = parse(words)
+    from tdxhost.cli.context import Context
+
     if arguments.verbose:
         log(LEVELS[min(arguments.verbose, len(LEVELS) - 1)])
     return int(load(arguments.command).run(Context.given(arguments)))
@@ -53,17 +73,17 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     take no more than names.
     """
     named = next((word for word in words if word in COMMANDS), None)
-    parser = _parser([named], [named]) if named else _parser(COMMANDS, ())
+    parser = _parser([named]) if named else _parser(COMMANDS, whole=False)
     arguments = parser.parse_args(words)
     arguments.format = getattr(arguments, "format", "table")
     arguments.verbose = getattr(arguments, "verbose", 0)
     return arguments
 
 
-def _common(commands: Collection[str]) -> argparse.ArgumentParser:
+def _common(commands: Collection[str]) -> Parser:
     """Options that stand before or after the sub-command, which is one of commands."""
     own = [form for form, owner in OF_ONE.items() if owner in commands]
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
         "--format",
         type=partial(_format, commands),
@@ -88,32 +108,35 @@ def _format(commands: Collection[str], form: str) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; man page and completion are made from it."""
-    return _parser(COMMANDS, COMMANDS)
+    return _parser(COMMANDS)
 
 
-def _parser(names: Collection[str], whole: Collection[str]) -> argparse.ArgumentParser:
-    """A parser that knows the sub-commands in names, and of those in whole all options."""
-    parser = argparse.ArgumentParser(
+def _parser(names: Collection[str], *, whole: bool = True) -> argparse.ArgumentParser:
+    """A parser of the sub-commands in names, whole or by name alone."""
+    parser = Parser(
         prog="tdxhost",
         description=DESCRIPTION,
         epilog=EPILOG,
         parents=[_common(names)],
-        formatter_class=Formatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     added = parser.add_subparsers(
-        required=True, metavar="COMMAND", title="commands", prog="tdxhost", dest="command"
+        required=True,
+        metavar="COMMAND",
+        title="commands",
+        prog="tdxhost",
+        dest="command",
+        parser_class=Parser if whole else Name,
     )
     for name in names:
-        if name in whole:
+        if whole:
             _add(added, name)
         else:
             added.add_parser(name, help=COMMANDS[name])
     return parser
 
 
-def _add(added: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str) -> None:
+def _add(added: "argparse._SubParsersAction[Parser]", name: str) -> None:
     """Adds a sub-command with all its options."""
     command = load(name)
     sub = added.add_parser(
@@ -121,7 +144,5 @@ def _add(added: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
         help=COMMANDS[name],
         description=command.DESCRIPTION,
         parents=[_common([name])],
-        formatter_class=Formatter,
-        allow_abbrev=False,
     )
     command.add_arguments(sub)

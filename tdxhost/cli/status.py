@@ -2,12 +2,13 @@
 """tdxhost status: where things stand."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from tdxhost.cli.context import Context, add_from
 from tdxhost.errors import DriverDenied, ExitCode
 from tdxhost.host import Host
 
+#: As in context.py.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tdxhost.documents import Document
     from tdxhost.findings import Verdict

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tdxhost.cli.commands import COMMANDS
+
 PACKAGE = Path(__file__).resolve().parents[2] / "tdxhost"
 #: Each layer imports only those above it in this list.
 LAYERS = (
@@ -30,6 +32,11 @@ LAYERS = (
     ("validation",),
     ("cli",),
     ("__main__",),
+)
+#: What takes longer to load than a command that has nothing to do takes to run.
+SLOW = ("dataclasses", "json", "logging", "pathlib", "shutil", "subprocess", "typing")
+WITHOUT_DRIVER = pytest.mark.skipif(
+    Path("/dev/tdxhost").exists(), reason="this machine has /dev/tdxhost"
 )
 HEAVY = ("jinja2", "pytest", "pyudev", "rich", "yaml")
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -73,19 +80,41 @@ def test_nothing_in_the_package_imports_the_virtual_platform() -> None:
     assert not [path for path in MODULES if any("vtdx" in name for name in _imports(path))]
 
 
-def test_the_command_starts_without_heavy_imports() -> None:
+@pytest.mark.parametrize(
+    ("words", "unwanted"),
+    [
+        ("--help", (*HEAVY, *SLOW, "tdxhost.device", "tdxhost.cli.status")),
+        ("nonsense", (*HEAVY, *SLOW, "tdxhost.device", "tdxhost.cli.status")),
+        ("enable --help", (*HEAVY, "tdxhost.cli.status")),
+        ("validate --help", HEAVY),
+        pytest.param("status", (*HEAVY, *SLOW, "tdxhost.device"), marks=WITHOUT_DRIVER),
+        ("decode 0xc000090000000000", ("jinja2", "pytest", "pyudev", "rich", "tdxhost.device")),
+    ],
+)
+def test_a_command_loads_no_more_than_it_takes(words: str, unwanted: tuple[str, ...]) -> None:
     code = (
-        "import sys; from tdxhost.cli import parser; "
-        f"print([name for name in {HEAVY} if name in sys.modules])"
+        "import atexit, os, sys; from tdxhost.cli.main import main; out = os.dup(1); "
+        "atexit.register(lambda: os.write(out, repr([name for name in "
+        f"{unwanted} if name in sys.modules]).encode())); "
+        f"os.dup2(os.open(os.devnull, os.O_WRONLY), 1); main({words.split()})"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         cwd=PACKAGE.parent,
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_the_table_of_commands_has_every_sub_command() -> None:
+    there = {
+        path.stem.replace("_", "-")
+        for path in (PACKAGE / "cli").glob("*.py")
+        if "\ndef add_arguments(" in path.read_text(encoding="utf-8")
+    }
+    assert there == set(COMMANDS)
 
 
 def test_only_the_command_line_decides_on_leaving_the_process() -> None:
