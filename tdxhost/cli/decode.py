@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tdxhost.cli.decode_documents import log_document, msr_document, status_document
 from tdxhost.cli.decode_tables import log_blocks, msr_blocks, status_blocks
@@ -16,11 +16,13 @@ from tdxhost.cli.tables import Block, show
 from tdxhost.decode import Decoder, Value, parse_cpuid, parse_leaf, parse_number
 from tdxhost.errors import DriverDenied, ExitCode, NotRead, Usage, Why
 from tdxhost.klog.diagnoser import Diagnoser
+from tdxhost.klog.input import Readable, log_blocks_of
 
 if TYPE_CHECKING:
     from tdxhost.cli.context import Context
     from tdxhost.documents import Document
     from tdxhost.host import Host
+    from tdxhost.klog.diagnosis import Diagnosis
 
 DESCRIPTION = """\
 Says what a completion status means, with the leaf, the registers and the value of the MSR
@@ -38,7 +40,6 @@ OPTION_REGISTERS = ("rcx", "rdx", "r8", "r9", "r10", "r11")
 REGISTERS = {*OPTION_REGISTERS, "rbx", "rsi", "rdi", "r12", "r13", "r14", "r15"}
 #: What people copy out of a log without the 0x.
 BARE_STATUS = re.compile(r"[0-9a-f]{16}", re.IGNORECASE)
-GZIP = b"\x1f\x8b"
 WORD = 1 << 64
 #: Negative numbers up to this are errnos of the kernel, not statuses.
 LAST_ERRNO = -4095
@@ -91,7 +92,7 @@ def run(context: Context) -> ExitCode:
         return _run_status(arguments, status)
     if given := _status_options(arguments):
         raise Usage(f"{given} goes with a status", "Such as: tdxhost decode 0xc000090000000000")
-    diagnosis = Diagnoser().diagnose(read_lines(context))
+    diagnosis = _diagnose(context)
     _write(
         arguments.format,
         lambda: log_document(diagnosis),
@@ -100,16 +101,16 @@ def run(context: Context) -> ExitCode:
     return ExitCode.FAILED if diagnosis.failed else ExitCode.OK
 
 
-def read_lines(context: Context) -> Iterable[str]:
-    """The lines of the log that was asked for: this host's, a recorded one's, a file's."""
+def _diagnose(context: Context) -> Diagnosis:
+    """What the log that was asked for shows: this host's, a recorded one's, a file's."""
     arguments = context.arguments
     if arguments.dmesg or arguments.recording:
-        return _kernel_log(context.host)
+        return Diagnoser().diagnose(_kernel_log(context.host))
     if arguments.subject is None and sys.stdin.isatty():
         raise Usage("nothing to decode: no status, no file", "See: tdxhost decode --help")
     if arguments.subject in (None, "-"):
-        return _text(sys.stdin.buffer.read()).splitlines()
-    return _file(arguments.subject)
+        return Diagnoser().diagnose_blocks(log_blocks_of(_standard_input()))
+    return _of_file(arguments.subject)
 
 
 def parse_status(text: str) -> int | None:
@@ -134,30 +135,26 @@ def _kernel_log(host: Host) -> Iterable[str]:
         raise DriverDenied(error.message, hint) from error
 
 
-def _file(name: str) -> list[str]:
-    path = Path(name)
+def _standard_input() -> Readable:
+    """Standard input as bytes; it has read1(), whatever its declared type says."""
+    stream: Any = sys.stdin.buffer
+    readable: Readable = stream
+    return readable
+
+
+def _of_file(name: str) -> Diagnosis:
     try:
-        return _text(path.read_bytes()).splitlines()
+        file = Path(name).open("rb")  # noqa: SIM115 - what goes wrong later is another matter
     except OSError as error:
         if any(character.isspace() for character in name):
             # A line that was pasted from a log.
-            return name.splitlines()
+            return Diagnoser().diagnose(name.splitlines())
         hint = "A status is given in hex or decimal, such as 0xc000090000000000."
         raise Usage(f"{name}: neither a status nor a file: {error.strerror}", hint) from error
     except ValueError as error:
         raise Usage(f"neither a status nor a file: {error}") from error
-
-
-def _text(content: bytes) -> str:
-    if content.startswith(GZIP):
-        import gzip
-
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
-            raise Usage(f"the log is compressed, and damaged: {error}") from error
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    return content.decode(encoding, errors="replace")
+    with file:
+        return Diagnoser().diagnose_blocks(log_blocks_of(file))
 
 
 def _status_options(arguments: argparse.Namespace) -> str:

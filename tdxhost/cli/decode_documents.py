@@ -30,6 +30,7 @@ def log_document(diagnosis: Diagnosis) -> dict[str, Any]:
         "verdict": {"cause": verdict.cause, "kind": str(verdict.kind), "title": verdict.title},
         "failed": diagnosis.failed,
         "boots": diagnosis.boots,
+        "left_out": diagnosis.left_out,
         "findings": [_finding(finding) for finding in diagnosis.findings],
     }
 

@@ -62,6 +62,9 @@ def log_blocks(diagnosis: Diagnosis, *, whole: bool) -> list[Block]:
     if diagnosis.boots > 1:
         told = f"The log has {diagnosis.boots} boots; this is about the last that says anything."
         blocks.append(told)
+    if diagnosis.left_out:
+        more = count(diagnosis.left_out, "more line")
+        blocks.append(f"Of lines alike, the first are looked at and the last: not so {more}.")
     for finding in diagnosis.findings:
         if finding is not diagnosis.verdict:
             blocks += ["", finding.title]

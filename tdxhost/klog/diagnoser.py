@@ -27,6 +27,10 @@ class Diagnoser:
         """Says what a log shows."""
         return self.judge(self.reader.read(lines))
 
+    def diagnose_blocks(self, blocks: Iterable[bytes]) -> Diagnosis:
+        """Says what a log of any size shows; takes blocks of it as they come."""
+        return self.judge(self.reader.read_blocks(blocks))
+
     def judge(self, log: Log) -> Diagnosis:
         """Says what a log that was read shows."""
         facts = Facts(log, self.decoder)
@@ -40,4 +44,4 @@ class Diagnoser:
             found.values(),
             key=lambda one: (one.kind is not Kind.FAILURE, order.index(one.cause)),
         )
-        return Diagnosis(tuple(findings), log.boots)
+        return Diagnosis(tuple(findings), log.boots, log.left_out)

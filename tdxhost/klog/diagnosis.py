@@ -36,10 +36,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings, that of the verdict first."""
+    """All findings, that of the verdict first; left_out lines say what others say."""
 
     findings: tuple[Finding, ...]
     boots: int = 1
+    left_out: int = 0
 
     @property
     def verdict(self) -> Finding:

@@ -4,9 +4,14 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TypeVar
 
 from tdxhost.decode import parse_leaf, parse_number
+from tdxhost.klog.blocks import MAX_LINE, REGISTER, is_of_interest, lines_of_interest
 from tdxhost.reference import load
+
+T = TypeVar("T")
 
 #: What stands before the text: kmsg records, syslog priorities, dmesg -x, dmesg (any time format
 #: and language, with or without caller), ISO times, syslog and journal lines.
@@ -26,17 +31,6 @@ PREFIXES = tuple(
     )
 )
 MAX_PREFIXES = 8
-#: Of a longer line the rest is left out: the kernel prints no longer ones.
-MAX_LINE = 4096
-
-#: Lines without any of these are about something else, and most lines of a log are.
-INTEREST = re.compile(
-    r"tdx|seam|kvm\S*: (?:disabled|no hardware)|initialize kvm|tme:|keyid|\bcmr|command line"
-    r"|linux version|hypervisor det"
-    r"|hot-adding|online_pages|address sizes|model name|mchec|production pl|mk_tme"
-    r"|\br(?:cx|dx|0?8)\b|tdh[._]|vmx",
-    re.IGNORECASE,
-)
 
 _LEAF = r"(?P<leaf>0x[0-9a-f]+|\d+|[a-z][\w.]*[a-z0-9])"
 _STATUS = r"(?:(?P<name>[a-z]\w+)\s*\(?\s*)?(?P<status>0x[0-9a-f]+|\d{10,20})"
@@ -60,7 +54,6 @@ CALLS = tuple(
         rf"(?:with\s+|status\s*|error\s*)*\W*{_STATUS}",
     )
 )
-REGISTER = re.compile(r"\b(r(?:[abcd]x|[sd]i|0?8|0?9|1[0-5]))\b[\s:=]*(0x[0-9a-f]+)", re.IGNORECASE)
 #: Registers are printed on the lines that follow, and other CPUs print between them.
 REGISTER_LINES = 6
 #: What a boot always says, also one without TDX.
@@ -97,11 +90,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What a log says about TDX: of its last boot that says anything; boots counts them all."""
+    """What a log says about TDX: of its last boot that says anything; boots counts them all.
+
+    left_out counts lines that say what MOST_ALIKE others say.
+    """
 
     events: tuple[Event, ...] = ()
     calls: tuple[Call, ...] = ()
     boots: int = 1
+    left_out: int = 0
 
     def of(self, *ids: str) -> tuple[Event, ...]:
         """The events with one of these ids, in order."""
@@ -115,6 +112,47 @@ class Log:
     def is_about_tdx(self) -> bool:
         """Whether there is more than what every boot says."""
         return bool(self.calls) or any(event.id not in ABOUT_BOOT for event in self.events)
+
+
+#: So many lines alike are kept; of more, the first and the last.
+MOST_ALIKE = 1000
+
+
+@dataclass(slots=True)
+class Boot:
+    """What one boot has said so far. Memory is bounded: what is said ever again is dropped."""
+
+    events: dict[str, list[Event]] = field(default_factory=dict)
+    calls: dict[tuple[int | None, int], list[Call]] = field(default_factory=dict)
+    #: Those like the last call, which they end with.
+    latest: list[Call] = field(default_factory=list)
+    left_out: int = 0
+
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was said."""
+        return bool(self.events or self.calls)
+
+    def add_event(self, event: Event) -> None:
+        """Adds a line that is known."""
+        self._add(self.events.setdefault(event.id, []), event)
+
+    def add_call(self, call: Call) -> None:
+        """Adds a SEAMCALL that failed."""
+        self.latest = self.calls.setdefault((call.leaf, call.status), [])
+        self._add(self.latest, call)
+
+    def _add(self, alike: list[T], one: T) -> None:
+        if len(alike) == MOST_ALIKE:
+            alike.pop()
+            self.left_out += 1
+        alike.append(one)
+
+    def log(self) -> Log:
+        """What it comes to, in order."""
+        events = sorted(chain.from_iterable(self.events.values()), key=lambda one: one.line.number)
+        calls = sorted(chain.from_iterable(self.calls.values()), key=lambda one: one.line.number)
+        return Log(tuple(events), tuple(calls), left_out=self.left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,25 +169,28 @@ class LogReader:
 
     def read(self, lines: Iterable[str]) -> Log:
         """Reads a log; of several boots, the last that says anything about TDX."""
-        events: list[Event] = []
-        calls: list[Call] = []
-        boots: list[Log] = []
-        for line in _of_interest(lines):
-            if "Linux version" in line.text and (events or calls):
-                boots.append(Log(tuple(events), tuple(calls)))
-                events, calls = [], []
-            self._take(line, events, calls)
-        boots.append(Log(tuple(events), tuple(calls)))
-        last = next((log for log in reversed(boots) if log.is_about_tdx), boots[-1])
-        return replace(last, boots=len(boots))
+        return self._read(_of_interest(lines))
 
-    def _take(self, line: Line, events: list[Event], calls: list[Call]) -> None:
+    def read_blocks(self, blocks: Iterable[bytes]) -> Log:
+        """Reads a log of any size as read() does, from blocks of it as they come."""
+        lines = lines_of_interest(blocks)
+        return self._read(Line(number, plain_text(raw)) for number, raw in lines)
+
+    def _read(self, lines: Iterable[Line]) -> Log:
+        last, now, boots = Log(), Boot(), 1
+        for line in lines:
+            if "Linux version" in line.text and now.has_any:
+                last, now, boots = _latest(last, now.log()), Boot(), boots + 1
+            self._take(line, now)
+        return replace(_latest(last, now.log()), boots=boots)
+
+    def _take(self, line: Line, boot: Boot) -> None:
         if call := read_call(line):
-            calls.append(call)
-        elif calls and (more := _continued(line, calls[-1])):
-            calls[-1] = replace(calls[-1], registers=more)
+            boot.add_call(call)
+        elif boot.latest and (more := _continued(line, boot.latest[-1])):
+            boot.latest[-1] = replace(boot.latest[-1], registers=more)
         elif event := self.event(line):
-            events.append(event)
+            boot.add_event(event)
 
     def event(self, line: Line) -> Event | None:
         """Recognises a line; None for one that is not known."""
@@ -187,8 +228,13 @@ def plain_text(raw: str) -> str:
 def _of_interest(lines: Iterable[str]) -> Iterator[Line]:
     for number, whole in enumerate(lines, start=1):
         raw = whole[:MAX_LINE]
-        if INTEREST.search(raw) or REGISTER.search(raw):
+        if is_of_interest(raw):
             yield Line(number, plain_text(raw))
+
+
+def _latest(before: Log, now: Log) -> Log:
+    """Of two boots the later one, unless that alone says nothing about TDX."""
+    return before if before.is_about_tdx and not now.is_about_tdx else now
 
 
 def _continued(line: Line, call: Call) -> Mapping[str, int] | None:
