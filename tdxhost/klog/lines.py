@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from tdxhost.decode import parse_leaf, parse_number
-from tdxhost.klog.blocks import MAX_LINE, REGISTER, is_of_interest, lines_of_interest
+from tdxhost.klog.blocks import MAX_LINE, REGISTER, REGISTER_LINES, Interest, lines_of_interest
 from tdxhost.reference import load
 
 T = TypeVar("T")
@@ -54,8 +54,6 @@ CALLS = tuple(
         rf"(?:with\s+|status\s*|error\s*)*\W*{_STATUS}",
     )
 )
-#: Registers are printed on the lines that follow, and other CPUs print between them.
-REGISTER_LINES = 6
 #: What a boot always says, also one without TDX.
 ABOUT_BOOT = {"boot", "cmdline", "virtual-machine", "tme", "tme-benign"}
 
@@ -226,9 +224,10 @@ def plain_text(raw: str) -> str:
 
 
 def _of_interest(lines: Iterable[str]) -> Iterator[Line]:
+    interest = Interest()
     for number, whole in enumerate(lines, start=1):
         raw = whole[:MAX_LINE]
-        if is_of_interest(raw):
+        if interest.takes(number, raw):
             yield Line(number, plain_text(raw))
 
 

@@ -22,8 +22,8 @@ from tdxhost.klog.blocks import (
     BLOCK_BYTES,
     INTEREST,
     MAX_LINE,
-    REGISTER,
-    is_of_interest,
+    REGISTER_LINES,
+    Interest,
     lines_of_interest,
 )
 from tdxhost.klog.diagnoser import Diagnoser
@@ -47,6 +47,7 @@ def _log_lines() -> st.SearchStrategy[bytes]:
     samples = [line for path in SAMPLES for line in path.read_bytes().splitlines()]
     return st.one_of(
         st.sampled_from(samples),
+        st.sampled_from([b"R9 0x5", b"rcx: 0x1, rdi 0x2", MSR.encode(), UP.encode()]),
         st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"")),
         st.text("tdxseamkvR8 0:", max_size=30).map(str.encode),
         st.integers(MAX_LINE - 3, MAX_LINE * 5).map(lambda n: b"\xc3\xa9" * n + b" tdx"),
@@ -72,20 +73,31 @@ def test_however_a_log_is_cut_it_reads_the_same(
     content = b"\n".join(lines) + b"\n" * ended
     whole = content.decode(errors="replace").split("\n")
     expected = [(n, line[:MAX_LINE]) for n, line in enumerate(whole, 1)]
-    wanted = [(n, line) for n, line in expected if is_of_interest(line)]
+    interest = Interest()
+    wanted = [(n, line) for n, line in expected if interest.takes(n, line)]
     assert list(lines_of_interest(_cut(content, places))) == wanted
     assert READER.read_blocks(_cut(content, places)) == READER.read(whole)
 
 
 @UNHURRIED
 @given(
-    line=st.from_regex(INTEREST, fullmatch=False) | st.from_regex(REGISTER, fullmatch=False),
+    line=st.from_regex(INTEREST, fullmatch=False),
     before=st.text(max_size=3),
 )
 def test_no_line_of_interest_is_passed_over(line: str, before: str) -> None:
     raw = (before + line).encode(errors="replace").replace(b"\n", b" ").decode()[:MAX_LINE]
     found = [text for _, text in lines_of_interest([f"\n{raw}\n".encode()])]
-    assert found == ([raw] if is_of_interest(raw) else [])
+    assert found == ([raw] if INTEREST.search(raw) else [])
+
+
+@pytest.mark.parametrize("size", [1, 40, 1 << 20])
+def test_registers_are_taken_of_so_many_lines_and_no_more(size: int) -> None:
+    registers = "[1.0] R9 0x5 rsi: 0x6"
+    for between in range(REGISTER_LINES + 2):
+        content = "\n".join([MSR, *["[1.0] usb"] * between, registers]).encode()
+        log = READER.read_blocks(content[at : at + size] for at in range(0, len(content), size))
+        near = between < REGISTER_LINES
+        assert log.calls[0].registers == ({"r9": 5, "rsi": 6} if near else {})
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
