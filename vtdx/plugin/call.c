@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* SEAMCALL: from the instruction to the seam library and back. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -10,14 +11,14 @@
 #include "vtdx.h"
 #include "witness.h"
 
-#define MSR_MTRRCAP 0xfe
 #define MTRRCAP_SEAMRR BIT_ULL(15)
-#define MSR_SEAMRR_MASK 0x1401
 #define SEAMRR_VALID BIT_ULL(11)
 
 #define NS_PER_S 1000000000ll
-/* Shorter waits are collected: a sleep takes longer than it should. */
+/* Shorter waits are collected: a sleep takes some time of its own. */
 #define LEAST_SLEEP_NS 1000000ll
+/* So much of what a sleep took too long shortens the waits to come. */
+#define MOST_CREDIT_NS LEAST_SLEEP_NS
 
 #define LEAF_SYS_CONFIG 45
 #define LEAF_OF_PSEAMLDR BIT_ULL(63)
@@ -96,29 +97,42 @@ static uint64_t op_seam_capabilities(void *opaque, uint32_t lp)
 	return vtdx->platform->seam_capabilities;
 }
 
-/* A sleep that took too long is no credit: each leaf takes its own time at least. */
-static void pay_debt(struct vcpu *vcpu)
+static void sleep_until(int64_t ns)
 {
-	struct timespec wait = {
-		.tv_sec = vcpu->debt_ns / NS_PER_S,
-		.tv_nsec = vcpu->debt_ns % NS_PER_S,
-	};
-	int64_t before = now_ns();
+	const struct timespec until = { .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
 
-	clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, NULL);
-	vcpu->debt_ns = MAX(vcpu->debt_ns - (now_ns() - before), 0);
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
 }
 
-/* Waits, so that the leaves of many vCPUs take their time side by side. */
+/*
+ * Waits, so that the leaves of many vCPUs take their time side by side: on the thread of
+ * its own vCPU, for what that one owes. Whoever takes LEAST_SLEEP_NS or more has all of its
+ * own time, however much is to the good.
+ */
 static void op_hold(void *opaque, uint32_t lp, uint64_t leaf)
 {
 	struct vtdx *vtdx = opaque;
 	struct vcpu *vcpu = &vtdx->vcpus[lp];
+	int64_t ns = latency_ns(vtdx->platform, vcpu->leaf);
 
 	(void)leaf;
-	vcpu->debt_ns += latency_ns(vtdx->platform, vcpu->leaf);
+	if (!ns)
+		return;
+	vcpu->held = true;
+	if (ns >= LEAST_SLEEP_NS)
+		vcpu->debt_ns = MAX(vcpu->debt_ns, 0);
+	vcpu->debt_ns += ns;
 	if (vcpu->debt_ns >= LEAST_SLEEP_NS)
-		pay_debt(vcpu);
+		sleep_until(vcpu->entered_ns + vcpu->debt_ns);
+}
+
+/* What a leaf that takes time has taken of it, the emulator's own share too, is paid. */
+static void settle(struct vcpu *vcpu, int64_t spent_ns)
+{
+	if (vcpu->held)
+		vcpu->debt_ns = MAX(vcpu->debt_ns - spent_ns, -MOST_CREDIT_NS);
+	vcpu->held = false;
 }
 
 /**
@@ -308,15 +322,11 @@ static enum ending strike(struct vcpu *vcpu, const struct fault *fault, struct s
 }
 
 /* What the processor itself checks (SEAMCALL in the "Intel TDX CPU architecture"). */
-static bool processor_refuses(struct vtdx *vtdx, struct vcpu *vcpu, enum ending *ending)
+static bool processor_refuses(struct vcpu *vcpu, enum ending *ending)
 {
-	uint64_t mtrrcap = 0, mask = 0;
-
-	msr_read(vtdx, vcpu->index, MSR_MTRRCAP, &mtrrcap);
-	msr_read(vtdx, vcpu->index, MSR_SEAMRR_MASK, &mask);
-	if (!vcpu->vmx || !(mtrrcap & MTRRCAP_SEAMRR))
+	if (!vcpu->vmx || !(msr_value(vcpu->mtrrcap) & MTRRCAP_SEAMRR))
 		*ending = ENDING_UD;
-	else if (!vcpu_is_kernel(vcpu) || !(mask & SEAMRR_VALID))
+	else if (!vcpu_is_kernel(vcpu) || !(msr_value(vcpu->seamrr_mask) & SEAMRR_VALID))
 		*ending = ENDING_GP;
 	else
 		return false;
@@ -356,15 +366,15 @@ static enum ending answer(struct vtdx *vtdx, struct vcpu *vcpu, const struct sea
 			  struct seam_regs *out)
 {
 	struct witness_call call = { .cpu = vcpu->index, .in = in, .out = out };
-	int64_t start = now_ns();
 	char *tdmrs = NULL;
 	enum ending ending;
 	struct fault fault;
 
+	vcpu->entered_ns = now_ns();
 	vcpu->leaf = leaf_without_version(in->rax);
 	if (vtdx->witness && vcpu->leaf == LEAF_SYS_CONFIG)
 		tdmrs = tdmrs_json(vcpu, in);
-	if (!processor_refuses(vtdx, vcpu, &ending)) {
+	if (!processor_refuses(vcpu, &ending)) {
 		if (fault_strike(vtdx->platform, FAULT_AT_SEAMCALL, vcpu->leaf, vcpu->index,
 				 &fault)) {
 			call.fault = fault.number;
@@ -373,7 +383,8 @@ static enum ending answer(struct vtdx *vtdx, struct vcpu *vcpu, const struct sea
 			ending = enter_module(vtdx, vcpu, out);
 		}
 	}
-	call.duration_ns = now_ns() - start;
+	call.duration_ns = now_ns() - vcpu->entered_ns;
+	settle(vcpu, call.duration_ns);
 	if (vtdx->witness)
 		log_call(vtdx, &call, ending, tdmrs);
 	return ending;
@@ -395,7 +406,8 @@ void on_seamcall(unsigned int index, void *userdata)
 	struct seam_regs in, out;
 	enum ending ending;
 
-	vmx_check_reset(vcpu);
+	if (!insn_is_in_upper_half(&site->insn))
+		vmx_check_reset(vcpu);
 	read_regs(vcpu, &in);
 	out = in;
 	ending = answer(site->vtdx, vcpu, &in, &out);

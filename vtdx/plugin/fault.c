@@ -229,6 +229,7 @@ unsigned int fault_add(struct platform *platform, const struct seam_library *lib
 	rule.fault.number = number ? number : platform->last_fault + 1;
 	platform->last_fault = MAX(platform->last_fault, rule.fault.number);
 	g_array_append_val(platform->faults, rule);
+	__atomic_store_n(&platform->has_faults, true, __ATOMIC_RELEASE);
 	g_rw_lock_writer_unlock(&platform->lock);
 	return rule.fault.number;
 }
@@ -241,6 +242,7 @@ void faults_clear(struct platform *platform)
 {
 	g_rw_lock_writer_lock(&platform->lock);
 	g_array_set_size(platform->faults, 0);
+	__atomic_store_n(&platform->has_faults, false, __ATOMIC_RELEASE);
 	g_rw_lock_writer_unlock(&platform->lock);
 }
 
@@ -274,6 +276,8 @@ bool fault_strike(struct platform *platform, enum fault_at at, uint64_t target, 
 {
 	bool found = false;
 
+	if (!__atomic_load_n(&platform->has_faults, __ATOMIC_ACQUIRE))
+		return false;
 	g_rw_lock_reader_lock(&platform->lock);
 	for (guint i = 0; i < platform->faults->len; i++) {
 		struct fault_rule *rule = &g_array_index(platform->faults, struct fault_rule, i);

@@ -41,21 +41,30 @@ struct iretq_frame {
 
 #define MAX_FOLLOWERS 4
 
+/*
+ * Another kernel may have come meanwhile, by kexec. Each CPU of it writes CR4 before
+ * anything else that is looked for, which has this look again.
+ */
 static bool iretq_still_there(struct vcpu *vcpu, uint64_t va)
 {
 	uint8_t bytes[2];
 
-	return va && vcpu_read_va(vcpu, va, bytes, sizeof(bytes)) && bytes[0] == 0x48 &&
-	       bytes[1] == 0xcf;
+	if (va && va == vcpu->iretq_va)
+		return true;
+	if (!va || !vcpu_read_va(vcpu, va, bytes, sizeof(bytes)) || bytes[0] != 0x48 ||
+	    bytes[1] != 0xcf)
+		return false;
+	vcpu->iretq_va = va;
+	return true;
 }
 
-static bool push_iretq_frame(struct vcpu *vcpu, uint64_t va, uint64_t flags)
+static bool push_iretq_frame(struct vcpu *vcpu, uint64_t va, uint64_t flags, uint64_t cs)
 {
 	uint64_t rsp = vcpu_read(vcpu, GPR_RSP);
 	uint64_t eflags = vcpu_read(vcpu, REG_EFLAGS);
 	struct iretq_frame frame = {
 		.rip = va,
-		.cs = vcpu_read(vcpu, REG_CS),
+		.cs = cs,
 		.rflags = (eflags & ~X86_EFLAGS_ARITH) | X86_EFLAGS_FIXED | flags,
 		.rsp = rsp,
 		.ss = vcpu_read(vcpu, REG_SS),
@@ -75,9 +84,10 @@ static bool push_iretq_frame(struct vcpu *vcpu, uint64_t va, uint64_t flags)
 static void resume_by_iretq(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t va, uint64_t flags)
 {
 	uint64_t iretq_va = __atomic_load_n(&vtdx->iretq_va, __ATOMIC_RELAXED);
+	uint64_t cs = vcpu_read(vcpu, REG_CS);
 
-	if (vcpu_is_kernel(vcpu) && iretq_still_there(vcpu, iretq_va) &&
-	    push_iretq_frame(vcpu, va, flags))
+	if (cs_is_kernel(cs) && iretq_still_there(vcpu, iretq_va) &&
+	    push_iretq_frame(vcpu, va, flags, cs))
 		qemu_plugin_set_pc(iretq_va);
 }
 

@@ -81,6 +81,12 @@ struct insn {
 
 bool insn_decode(struct insn *insn, uint64_t va, const uint8_t *bytes, size_t nr);
 
+/* Only 64-bit code is there, which has paging on and a code segment with base 0. */
+static inline bool insn_is_in_upper_half(const struct insn *insn)
+{
+	return (int64_t)insn->va < 0;
+}
+
 bool insn_is_jcc(const struct insn *insn);
 bool insn_is_setcc(const struct insn *insn);
 bool insn_is_cmovcc(const struct insn *insn);

@@ -88,7 +88,7 @@ static void make_vcpus(struct vtdx *vtdx)
 	vtdx->vcpus = g_new0(struct vcpu, vtdx->nr_vcpus);
 	for (unsigned int i = 0; i < vtdx->nr_vcpus; i++) {
 		vtdx->vcpus[i].index = i;
-		vtdx->vcpus[i].buf = g_byte_array_new();
+		vtdx->vcpus[i].buf = g_byte_array_sized_new(VCPU_BUF_BYTES);
 	}
 	msr_init(vtdx);
 }

@@ -7,6 +7,7 @@
 #include "vtdx.h"
 #include "witness.h"
 
+#define MSR_MTRRCAP 0xfe
 #define MSR_SEAMRR_MASK 0x1401
 
 enum policy {
@@ -70,6 +71,15 @@ static int find(const struct platform *platform, unsigned int cpu, uint32_t msr)
 	return found;
 }
 
+/* Where a CPU's value of an MSR is, for reads without a search, or NULL where it has none. */
+static const uint64_t *value_of(const struct platform *platform, const struct vcpu *vcpu,
+				uint32_t msr)
+{
+	int i = find(platform, vcpu->index, msr);
+
+	return i < 0 || line_of(platform, i)->gp ? NULL : &vcpu->msr[i];
+}
+
 /**
  * msr_init - give every vCPU its own copy of the values
  * @vtdx: the platform
@@ -79,9 +89,13 @@ void msr_init(struct vtdx *vtdx)
 	guint nr = vtdx->platform->msrs->len;
 
 	for (unsigned int lp = 0; lp < vtdx->nr_vcpus; lp++) {
-		vtdx->vcpus[lp].msr = g_new0(uint64_t, MAX(nr, 1u));
+		struct vcpu *vcpu = &vtdx->vcpus[lp];
+
+		vcpu->msr = g_new0(uint64_t, MAX(nr, 1u));
 		for (guint i = 0; i < nr; i++)
-			vtdx->vcpus[lp].msr[i] = line_of(vtdx->platform, i)->value;
+			vcpu->msr[i] = line_of(vtdx->platform, i)->value;
+		vcpu->mtrrcap = value_of(vtdx->platform, vcpu, MSR_MTRRCAP);
+		vcpu->seamrr_mask = value_of(vtdx->platform, vcpu, MSR_SEAMRR_MASK);
 	}
 }
 

@@ -74,6 +74,7 @@ struct platform_latency {
  * @latencies: struct platform_latency
  * @default_latency_ns: of the other leaves
  * @faults: struct fault_rule, in order
+ * @has_faults: @faults is not empty; changed with the lock held, looked at without
  * @last_fault: highest number that a fault ever had
  */
 struct platform {
@@ -93,6 +94,7 @@ struct platform {
 	GArray *latencies;
 	int64_t default_latency_ns;
 	GArray *faults;
+	bool has_faults;
 	unsigned int last_fault;
 };
 

@@ -155,7 +155,7 @@ static struct site *site_for(struct vtdx *vtdx, const struct insn *insn, qemu_vc
 static bool is_kernel_iretq(const struct insn *insn)
 {
 	return insn->map == INSN_MAP_ONE && insn->opcode == 0xcf && insn->rex == 0x48 &&
-	       insn->len == 2 && (int64_t)insn->va < 0;
+	       insn->len == 2 && insn_is_in_upper_half(insn);
 }
 
 static void translate_insn(struct vtdx *vtdx, struct qemu_plugin_tb *tb, size_t i)

@@ -32,6 +32,15 @@ void vcpu_init(struct vcpu *vcpu)
 			g_error("vtdx: QEMU has no register %s", reg_names[reg]);
 }
 
+/* The scratch with room for some bytes, which it keeps; GLib's own way costs as much as a read. */
+static void set_size(struct vcpu *vcpu, guint bytes)
+{
+	if (bytes <= VCPU_BUF_BYTES)
+		vcpu->buf->len = bytes;
+	else
+		g_byte_array_set_size(vcpu->buf, bytes);
+}
+
 /**
  * vcpu_read - read a register
  * @vcpu: the running vCPU
@@ -41,7 +50,7 @@ uint64_t vcpu_read(struct vcpu *vcpu, unsigned int reg)
 {
 	uint64_t value = 0;
 
-	g_byte_array_set_size(vcpu->buf, 0);
+	set_size(vcpu, 0);
 	if (qemu_plugin_read_register(vcpu->regs[reg], vcpu->buf))
 		memcpy(&value, vcpu->buf->data, MIN(vcpu->buf->len, sizeof(value)));
 	return value;
@@ -56,7 +65,7 @@ uint64_t vcpu_read(struct vcpu *vcpu, unsigned int reg)
  */
 void vcpu_write(struct vcpu *vcpu, unsigned int reg, uint64_t value)
 {
-	g_byte_array_set_size(vcpu->buf, sizeof(value));
+	set_size(vcpu, sizeof(value));
 	memcpy(vcpu->buf->data, &value, sizeof(value));
 	qemu_plugin_write_register(vcpu->regs[reg], vcpu->buf);
 }
@@ -67,7 +76,7 @@ void vcpu_write(struct vcpu *vcpu, unsigned int reg, uint64_t value)
  */
 bool vcpu_is_kernel(struct vcpu *vcpu)
 {
-	return (vcpu_read(vcpu, REG_CS) & 3) == 0;
+	return cs_is_kernel(vcpu_read(vcpu, REG_CS));
 }
 
 /**
@@ -92,8 +101,10 @@ uint64_t vcpu_cs_base(struct vcpu *vcpu)
  */
 uint64_t vcpu_here(struct vcpu *vcpu, const struct insn *insn)
 {
-	uint64_t block = vcpu_read(vcpu, REG_RIP) + vcpu_cs_base(vcpu);
+	uint64_t block = vcpu_read(vcpu, REG_RIP);
 
+	if (!insn_is_in_upper_half(insn))
+		block += vcpu_cs_base(vcpu);
 	return block + ((insn->va - block) & 0xfff);
 }
 
@@ -159,7 +170,7 @@ bool vcpu_read_va(struct vcpu *vcpu, uint64_t va, void *data, size_t bytes)
  */
 bool vcpu_write_va(struct vcpu *vcpu, uint64_t va, const void *data, size_t bytes)
 {
-	g_byte_array_set_size(vcpu->buf, bytes);
+	set_size(vcpu, bytes);
 	memcpy(vcpu->buf->data, data, bytes);
 	return qemu_plugin_write_memory_vaddr(va, vcpu->buf);
 }

@@ -265,6 +265,7 @@ void on_mov_to_cr(unsigned int index, void *userdata)
 	uint64_t value = vcpu_read(vcpu, site->insn.rm);
 
 	vmx_check_reset(vcpu);
+	vcpu->iretq_va = 0;
 	if (!vcpu_is_kernel(vcpu))
 		return;
 	if (!(value & X86_CR4_VMXE)) {

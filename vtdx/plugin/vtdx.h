@@ -69,21 +69,29 @@ enum {
  * struct vcpu - one logical processor
  * @index: QEMU's number of it, which is Linux's
  * @regs: QEMU's register handles
- * @buf: scratch for the plugin interface, so that nothing has to be freed
+ * @buf: scratch for the plugin interface, so that nothing has to be freed; has room for
+ *	VCPU_BUF_BYTES at any time
  * @vmxe: CR4.VMXE, which TCG does not know
  * @vmx: in VMX operation
  * @vmxon_pa: VMXON region
  * @vmxon_waited: the time that VMXON takes has passed, and it comes next
  * @vmcs_pa: the current VMCS, or VMCS_NONE; of no meaning outside VMX operation
  * @leaf: RAX of the SEAMCALL under way
- * @debt_ns: modelled time that was not slept yet
+ * @entered_ns: when that SEAMCALL began (CLOCK_MONOTONIC)
+ * @held: it has reached a leaf that takes time
+ * @debt_ns: modelled time that has not passed yet; below 0: real time ahead of it
  * @under_way: the CPUID or RDMSR that QEMU is about to execute, NULL for none
  * @gp_raised: about to run a #GP handler for vcpu_raise_gp()
  * @cpuid_leaf: leaf of that CPUID
  * @cpuid_subleaf: sub-leaf of that CPUID
  * @rdmsr_value: what that RDMSR is to return
+ * @iretq_va: where an IRETQ was seen since it last wrote CR4, or 0
  * @msr: values of the platform's MSRs, in the order of its table
+ * @mtrrcap: IA32_MTRRCAP among them, or NULL
+ * @seamrr_mask: IA32_SEAMRR_PHYS_MASK among them, or NULL
  */
+#define VCPU_BUF_BYTES 64
+
 struct vcpu {
 	unsigned int index;
 	struct qemu_plugin_register *regs[NR_REGS];
@@ -94,13 +102,18 @@ struct vcpu {
 	bool vmxon_waited;
 	uint64_t vmcs_pa;
 	uint64_t leaf;
+	int64_t entered_ns;
+	bool held;
 	int64_t debt_ns;
 	const struct site *under_way;
 	bool gp_raised;
 	uint32_t cpuid_leaf;
 	uint32_t cpuid_subleaf;
 	uint64_t rdmsr_value;
+	uint64_t iretq_va;
 	uint64_t *msr;
+	const uint64_t *mtrrcap;
+	const uint64_t *seamrr_mask;
 };
 
 /**
@@ -170,6 +183,13 @@ void vcpu_init(struct vcpu *vcpu);
 uint64_t vcpu_read(struct vcpu *vcpu, unsigned int reg);
 void vcpu_write(struct vcpu *vcpu, unsigned int reg, uint64_t value);
 bool vcpu_is_kernel(struct vcpu *vcpu);
+
+/* The lower bits of CS are the privilege level. */
+static inline bool cs_is_kernel(uint64_t cs)
+{
+	return (cs & 3) == 0;
+}
+
 uint64_t vcpu_cs_base(struct vcpu *vcpu);
 uint64_t vcpu_here(struct vcpu *vcpu, const struct insn *insn);
 uint64_t vcpu_next(struct vcpu *vcpu, const struct insn *insn);
@@ -223,6 +243,13 @@ bool vmx_address_fits(struct vtdx *vtdx, struct vcpu *vcpu, uint64_t pa);
 /* msr.c */
 void msr_init(struct vtdx *vtdx);
 bool msr_read(struct vtdx *vtdx, unsigned int lp, uint32_t msr, uint64_t *value);
+
+/* The value of an MSR by where it is, 0 where a CPU does not have it. */
+static inline uint64_t msr_value(const uint64_t *msr)
+{
+	return msr ? __atomic_load_n(msr, __ATOMIC_RELAXED) : 0;
+}
+
 bool msr_put(struct vtdx *vtdx, unsigned int lp, uint32_t msr, uint64_t value);
 void msr_list_written(struct vtdx *vtdx, GString *words);
 

@@ -11,18 +11,21 @@
 /**
  * struct witness - the log
  * @lock: makes the order of lines that of their times
+ * @head: room for the first members of a line, of whoever has @lock
  * @fd: where it goes
  * @complained: a write failed, and that was said
  * @start: when the plugin started
  */
 struct witness {
 	GMutex lock;
+	GString *head;
 	int fd;
 	bool complained;
 	struct timespec start;
 };
 
 #define HEX64_BYTES (sizeof("\"0x0123456789abcdef\"") - 1)
+#define DECIMAL_BYTES (sizeof("-9223372036854775808") - 1)
 
 static int64_t since_ns(const struct timespec *start)
 {
@@ -30,6 +33,11 @@ static int64_t since_ns(const struct timespec *start)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (now.tv_sec - start->tv_sec) * 1000000000ll + (now.tv_nsec - start->tv_nsec);
+}
+
+static bool is_plain(char c)
+{
+	return (unsigned char)c >= 0x20 && c != '"' && c != '\\';
 }
 
 /* Quoted, with what JSON (RFC 8259, section 7) wants escaped; or null. */
@@ -40,13 +48,17 @@ static void append_string(GString *line, const char *text)
 		return;
 	}
 	g_string_append_c(line, '"');
-	for (; *text; text++) {
+	while (*text) {
+		size_t plain = 0;
+
+		while (is_plain(text[plain]))
+			plain++;
+		g_string_append_len(line, text, plain);
+		text += plain;
 		if (*text == '"' || *text == '\\')
-			g_string_append_c(line, '\\');
-		if ((unsigned char)*text < 0x20)
-			g_string_append_printf(line, "\\u%04x", *text);
-		else
-			g_string_append_c(line, *text);
+			g_string_append_printf(line, "\\%c", *text++);
+		else if (*text)
+			g_string_append_printf(line, "\\u%04x", *text++);
 	}
 	g_string_append_c(line, '"');
 }
@@ -59,35 +71,71 @@ static void complain_once(struct witness *witness)
 	witness->complained = true;
 }
 
-/* Two of these are most of a line, and printf() is slow. */
+/* ASCII of 8 hex digits, in memory the highest first, all of them worked out at once. */
+static uint64_t hex_digits(uint32_t value)
+{
+	uint64_t nibbles = value;
+	uint64_t above_9;
+
+	nibbles = (nibbles << 16 & 0x0000ffff00000000ull) | (nibbles & 0x0000ffff);
+	nibbles = (nibbles << 8 & 0x00ff000000ff0000ull) | (nibbles & 0x000000ff000000ffull);
+	nibbles = (nibbles << 4 & 0x0f000f000f000f00ull) | (nibbles & 0x000f000f000f000full);
+	nibbles = GUINT64_TO_BE(nibbles);
+	above_9 = (nibbles + 0x0606060606060606ull) >> 4 & 0x0101010101010101ull;
+	return nibbles + 0x3030303030303030ull + above_9 * ('a' - '9' - 1);
+}
+
+/* Most of a SEAMCALL's line is made of these, and printf() is slow. */
 static void append_hex64(GString *line, const char *before, uint64_t value)
 {
-	static const char digits[] = "0123456789abcdef";
+	const uint64_t digits[] = { hex_digits(value >> 32), hex_digits(value) };
 	char text[HEX64_BYTES] = "\"0x";
 
-	for (unsigned int i = 0; i < 16; i++)
-		text[3 + i] = digits[value >> (60 - 4 * i) & 15];
+	memcpy(text + 3, digits, sizeof(digits));
 	text[HEX64_BYTES - 1] = '"';
 	g_string_append(line, before);
 	g_string_append_len(line, text, sizeof(text));
 }
 
-/* Writes a line, at once; takes over members, which start with a comma or are empty. */
+static void append_decimal(GString *line, int64_t value)
+{
+	uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+	char text[DECIMAL_BYTES];
+	char *at = text + sizeof(text);
+
+	do {
+		*--at = '0' + rest % 10;
+		rest /= 10;
+	} while (rest);
+	if (value < 0)
+		*--at = '-';
+	g_string_append_len(line, at, text + sizeof(text) - at);
+}
+
+/*
+ * Writes a line, at once: what happened is in the file even if QEMU is killed next.
+ * Takes over members, which start with a comma or are empty.
+ */
 static void emit(struct witness *witness, int cpu, const char *event, GString *members)
 {
-	char head[96], number[16] = "null";
-	struct iovec parts[2] = { { .iov_base = head } };
+	GString *head = witness->head;
+	struct iovec parts[2];
 
-	if (cpu >= 0)
-		g_snprintf(number, sizeof(number), "%d", cpu);
 	g_string_append(members, "}\n");
 	parts[1].iov_base = members->str;
 	parts[1].iov_len = members->len;
 	g_mutex_lock(&witness->lock);
-	parts[0].iov_len = g_snprintf(head, sizeof(head),
-				      "{\"t_ns\": %" G_GINT64_FORMAT
-				      ", \"cpu\": %s, \"event\": \"%s\"",
-				      since_ns(&witness->start), number, event);
+	g_string_assign(head, "{\"t_ns\": ");
+	append_decimal(head, since_ns(&witness->start));
+	g_string_append(head, ", \"cpu\": ");
+	if (cpu >= 0)
+		append_decimal(head, cpu);
+	else
+		g_string_append(head, "null");
+	g_string_append(head, ", \"event\": ");
+	append_string(head, event);
+	parts[0].iov_base = head->str;
+	parts[0].iov_len = head->len;
 	if (writev(witness->fd, parts, G_N_ELEMENTS(parts)) < 0)
 		complain_once(witness);
 	g_mutex_unlock(&witness->lock);
@@ -111,6 +159,7 @@ struct witness *witness_open(const char *path, GError **error)
 	}
 	witness = g_new0(struct witness, 1);
 	g_mutex_init(&witness->lock);
+	witness->head = g_string_new(NULL);
 	witness->fd = fd;
 	clock_gettime(CLOCK_MONOTONIC, &witness->start);
 	return witness;
@@ -185,14 +234,19 @@ void witness_seamcall(struct witness *witness, const struct witness_call *call)
 	append_regs(line, call->out);
 	g_string_append(line, ", \"status\": ");
 	append_string(line, call->status);
-	g_string_append_printf(line, ", \"result\": \"%s\", \"fault\": ", call->result);
+	g_string_append(line, ", \"result\": ");
+	append_string(line, call->result);
+	g_string_append(line, ", \"fault\": ");
 	if (call->fault)
-		g_string_append_printf(line, "%u", call->fault);
+		append_decimal(line, call->fault);
 	else
 		g_string_append(line, "null");
-	g_string_append_printf(line, ", \"duration_ns\": %" G_GINT64_FORMAT, call->duration_ns);
-	if (call->tdmrs)
-		g_string_append_printf(line, ", \"tdmrs\": %s", call->tdmrs);
+	g_string_append(line, ", \"duration_ns\": ");
+	append_decimal(line, call->duration_ns);
+	if (call->tdmrs) {
+		g_string_append(line, ", \"tdmrs\": ");
+		g_string_append(line, call->tdmrs);
+	}
 	emit(witness, call->cpu, "seamcall", line);
 }
 
