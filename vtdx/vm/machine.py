@@ -61,7 +61,8 @@ class Spec:
     from, with files, commands and udev of its own; what the machine writes is
     lost, unless ``disk_stays``. ``ssh_port``, with 0 any free one, is a port of this
     machine's loopback that leads to the guest's port 22; nothing leads out of there. A
-    boot that says nothing on its console for ``silence_seconds`` hangs.
+    boot that says nothing on its console for ``silence_seconds`` hangs. ``plugin`` is
+    False for the machine that QEMU alone makes, without TDX, to compare with.
     """
 
     platform: Platform
@@ -78,6 +79,7 @@ class Spec:
     ssh_port: int | None = None
     plug_bytes: int = 0
     silence_seconds: float = 60
+    plugin: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def _booted_as(spec: Spec) -> dict[str, Any]:
         "disk": spec.disk,
         "ssh_port": spec.ssh_port,
         "plug_bytes": spec.plug_bytes,
+        "plugin": spec.plugin,
     }
 
 
@@ -190,6 +193,12 @@ class Machine:
             return self.spec.console
         assert self._folder is not None
         return Path(self._folder.name) / "console"
+
+    @property
+    def process(self) -> int:
+        """The number of QEMU's process."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def parts(self) -> qemu.Parts:
@@ -326,7 +335,7 @@ class Machine:
         return qemu.Parts(
             kernel=kernel,
             initramfs=initramfs,
-            plugin=vtdx / "vtdx.so",
+            plugin=vtdx / "vtdx.so" if spec.plugin else None,
             seam=spec.seam or vtdx / "libseam.so",
             platform_file=platform_file,
             control=folder / "control",

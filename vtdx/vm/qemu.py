@@ -34,6 +34,7 @@ class Qemu:
 class Parts:
     """The files that a machine starts from.
 
+    ``plugin`` is None for QEMU alone.
     ``ssh_port`` is a port of the loopback, 0 for a free one, that leads to the guest's port 22.
     ``memory`` are files that keep the machine's memory, one for each node.
     ``plug_bytes`` is room for more to be plugged in.
@@ -42,7 +43,7 @@ class Parts:
 
     kernel: Path
     initramfs: Path
-    plugin: Path
+    plugin: Path | None
     seam: Path
     platform_file: Path
     console: Path
@@ -84,11 +85,6 @@ def command(
     qemu: Qemu, platform: Platform, parts: Parts, append: str, *, agent_fd: int, monitor_fd: int
 ) -> list[str]:
     """The whole command line; the agent's port and the monitor are sockets."""
-    plugin = [_value(parts.plugin), f"platform={_value(parts.platform_file)}"]
-    plugin.append(f"seam={_value(parts.seam)}")
-    plugin.append(f"control={_value(parts.control)}")
-    if parts.log is not None:
-        plugin.append(f"log={_value(parts.log)}")
     return [
         *qemu.command,
         *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
@@ -102,7 +98,7 @@ def command(
         *("-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent"),
         *("-chardev", f"socket,id=monitor,fd={monitor_fd}"),
         *("-object", "monitor-qmp,id=qmp,chardev=monitor"),
-        *("-plugin", ",".join(plugin)),
+        *_plugin(parts),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
         *("-append", _kernel_arguments(platform, parts, append)),
         *(("-S", "-incoming", "defer") if parts.resumed else ()),
@@ -112,6 +108,17 @@ def command(
 def _value(path: Path | str) -> str:
     """A path or text as the value of a QEMU option, where a comma stands for itself if doubled."""
     return str(path).replace(",", ",,")
+
+
+def _plugin(parts: Parts) -> list[str]:
+    if parts.plugin is None:
+        return []
+    options = [_value(parts.plugin), f"platform={_value(parts.platform_file)}"]
+    options.append(f"seam={_value(parts.seam)}")
+    options.append(f"control={_value(parts.control)}")
+    if parts.log is not None:
+        options.append(f"log={_value(parts.log)}")
+    return ["-plugin", ",".join(options)]
 
 
 def _processor(platform: Platform) -> list[str]:
