@@ -127,12 +127,16 @@ static void op_hold(void *opaque, uint32_t lp, uint64_t leaf)
 		sleep_until(vcpu->entered_ns + vcpu->debt_ns);
 }
 
-/* What a leaf that takes time has taken of it, the emulator's own share too, is paid. */
-static void settle(struct vcpu *vcpu, int64_t spent_ns)
+/* What a leaf that takes time has taken of it is paid: by sleep, emulation and the log. */
+static void settle(struct vcpu *vcpu)
 {
-	if (vcpu->held)
-		vcpu->debt_ns = MAX(vcpu->debt_ns - spent_ns, -MOST_CREDIT_NS);
+	int64_t rest;
+
+	if (!vcpu->held)
+		return;
 	vcpu->held = false;
+	rest = vcpu->debt_ns - (now_ns() - vcpu->entered_ns);
+	vcpu->debt_ns = MAX(rest, -MOST_CREDIT_NS);
 }
 
 /**
@@ -370,7 +374,6 @@ static enum ending answer(struct vtdx *vtdx, struct vcpu *vcpu, const struct sea
 	enum ending ending;
 	struct fault fault;
 
-	vcpu->entered_ns = now_ns();
 	vcpu->leaf = leaf_without_version(in->rax);
 	if (vtdx->witness && vcpu->leaf == LEAF_SYS_CONFIG)
 		tdmrs = tdmrs_json(vcpu, in);
@@ -384,7 +387,6 @@ static enum ending answer(struct vtdx *vtdx, struct vcpu *vcpu, const struct sea
 		}
 	}
 	call.duration_ns = now_ns() - vcpu->entered_ns;
-	settle(vcpu, call.duration_ns);
 	if (vtdx->witness)
 		log_call(vtdx, &call, ending, tdmrs);
 	return ending;
@@ -406,11 +408,13 @@ void on_seamcall(unsigned int index, void *userdata)
 	struct seam_regs in, out;
 	enum ending ending;
 
+	vcpu->entered_ns = now_ns();
 	if (!insn_is_in_upper_half(&site->insn))
 		vmx_check_reset(vcpu);
 	read_regs(vcpu, &in);
 	out = in;
 	ending = answer(site->vtdx, vcpu, &in, &out);
+	settle(vcpu);
 	if (ending == ENDING_GP)
 		vcpu_raise_gp(vcpu, site);
 	if (ending == ENDING_GP || ending == ENDING_UD)

@@ -85,14 +85,20 @@ static uint64_t hex_digits(uint32_t value)
 	return nibbles + 0x3030303030303030ull + above_9 * ('a' - '9' - 1);
 }
 
-/* Most of a SEAMCALL's line is made of these, and printf() is slow. */
-static void append_hex64(GString *line, const char *before, uint64_t value)
+/* Returns where they end. */
+static char *put_hex_digits(char *at, uint64_t value)
 {
 	const uint64_t digits[] = { hex_digits(value >> 32), hex_digits(value) };
+
+	memcpy(at, digits, sizeof(digits));
+	return at + sizeof(digits);
+}
+
+static void append_hex64(GString *line, const char *before, uint64_t value)
+{
 	char text[HEX64_BYTES] = "\"0x";
 
-	memcpy(text + 3, digits, sizeof(digits));
-	text[HEX64_BYTES - 1] = '"';
+	*put_hex_digits(text + 3, value) = '"';
 	g_string_append(line, before);
 	g_string_append_len(line, text, sizeof(text));
 }
@@ -199,16 +205,22 @@ void witness_mark(struct witness *witness, const char *text)
 	emit(witness, -1, "mark", line);
 }
 
+/* Two of these are most of a line: put together apart from it, which has GLib called once. */
 static void append_regs(GString *line, const struct seam_regs *regs)
 {
-	append_hex64(line, "{\"rax\": ", regs->rax);
-	append_hex64(line, ", \"rcx\": ", regs->rcx);
-	append_hex64(line, ", \"rdx\": ", regs->rdx);
-	append_hex64(line, ", \"r8\": ", regs->r8);
-	append_hex64(line, ", \"r9\": ", regs->r9);
-	append_hex64(line, ", \"r10\": ", regs->r10);
-	append_hex64(line, ", \"r11\": ", regs->r11);
-	g_string_append_c(line, '}');
+	static const char *const before[] = {
+		"{\"rax\": \"0x",   "\", \"rcx\": \"0x", "\", \"rdx\": \"0x", "\", \"r8\": \"0x",
+		"\", \"r9\": \"0x", "\", \"r10\": \"0x", "\", \"r11\": \"0x",
+	};
+	const uint64_t values[] = { regs->rax, regs->rcx, regs->rdx, regs->r8,
+				    regs->r9,  regs->r10, regs->r11 };
+	char text[256], *at = text;
+
+	G_STATIC_ASSERT(sizeof(text) > G_N_ELEMENTS(before) * 32);
+	for (size_t i = 0; i < G_N_ELEMENTS(before); i++)
+		at = put_hex_digits(stpcpy(at, before[i]), values[i]);
+	at = stpcpy(at, "\"}");
+	g_string_append_len(line, text, at - text);
 }
 
 /**
