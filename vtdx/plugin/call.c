@@ -40,6 +40,10 @@ static const uint8_t seam_gprs[] = { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RBP
 
 G_STATIC_ASSERT(sizeof(struct seam_regs) == sizeof(uint64_t) * G_N_ELEMENTS(seam_gprs));
 
+/* What TDH.SYS leaves take and return. */
+static const uint32_t sys_leaf_gprs = 1u << GPR_RAX | 1u << GPR_RCX | 1u << GPR_RDX | 1u << GPR_R8 |
+				      1u << GPR_R9 | 1u << GPR_R10 | 1u << GPR_R11;
+
 static int64_t now_ns(void)
 {
 	struct timespec now;
@@ -179,6 +183,11 @@ bool seam_library_open(struct seam_library *library, const char *path)
 			library->abi_version(), SEAM_ABI_VERSION);
 		return false;
 	}
+	for (size_t leaf = 0; leaf < PLATFORM_LEAVES; leaf++) {
+		const char *name = library->leaf_name(leaf);
+
+		library->is_sys_leaf[leaf] = name && g_str_has_prefix(name, "TDH.SYS.");
+	}
 	return true;
 }
 
@@ -223,12 +232,19 @@ bool seam_restart(struct vtdx *vtdx)
 	return true;
 }
 
-static void read_regs(struct vcpu *vcpu, struct seam_regs *regs)
+/*
+ * Each read costs: those that only leaves about TDs take (TDX module ABI spec) are left
+ * out of a system-wide leaf, which has them as 0 and does not write them.
+ */
+static void read_regs(const struct vtdx *vtdx, struct vcpu *vcpu, struct seam_regs *regs)
 {
-	uint64_t values[G_N_ELEMENTS(seam_gprs)];
+	uint64_t values[G_N_ELEMENTS(seam_gprs)] = { vcpu_read(vcpu, GPR_RAX) };
+	uint64_t leaf = leaf_without_version(values[0]);
+	bool few = leaf < PLATFORM_LEAVES && vtdx->seam_library.is_sys_leaf[leaf];
 
-	for (size_t i = 0; i < G_N_ELEMENTS(seam_gprs); i++)
-		values[i] = vcpu_read(vcpu, seam_gprs[i]);
+	for (size_t i = 1; i < G_N_ELEMENTS(seam_gprs); i++)
+		if (!few || sys_leaf_gprs & 1u << seam_gprs[i])
+			values[i] = vcpu_read(vcpu, seam_gprs[i]);
 	memcpy(regs, values, sizeof(values));
 }
 
@@ -386,9 +402,10 @@ static enum ending answer(struct vtdx *vtdx, struct vcpu *vcpu, const struct sea
 			ending = enter_module(vtdx, vcpu, out);
 		}
 	}
+	if (!vtdx->witness)
+		return ending;
 	call.duration_ns = now_ns() - vcpu->entered_ns;
-	if (vtdx->witness)
-		log_call(vtdx, &call, ending, tdmrs);
+	log_call(vtdx, &call, ending, tdmrs);
 	return ending;
 }
 
@@ -411,7 +428,7 @@ void on_seamcall(unsigned int index, void *userdata)
 	vcpu->entered_ns = now_ns();
 	if (!insn_is_in_upper_half(&site->insn))
 		vmx_check_reset(vcpu);
-	read_regs(vcpu, &in);
+	read_regs(site->vtdx, vcpu, &in);
 	out = in;
 	ending = answer(site->vtdx, vcpu, &in, &out);
 	settle(vcpu);

@@ -38,6 +38,21 @@ static void set(struct platform *platform, const struct platform_latency *latenc
 		g_array_append_vals(platform->latencies, latency, 1);
 }
 
+static int64_t look_up(struct platform *platform, uint64_t leaf)
+{
+	bool instruction = leaf >= LATENCY_VMXOFF;
+	const struct platform_latency *line = find(platform, leaf);
+
+	return line ? line->ns : instruction ? 0 : platform->default_latency_ns;
+}
+
+static void fill_leaf_ns(struct platform *platform)
+{
+	for (uint64_t leaf = 0; leaf < PLATFORM_LEAVES; leaf++)
+		__atomic_store_n(&platform->leaf_ns[leaf], look_up(platform, leaf),
+				 __ATOMIC_RELAXED);
+}
+
 /**
  * latency_set - set the time that a leaf takes
  * @platform: the platform
@@ -67,6 +82,7 @@ bool latency_set(struct platform *platform, const struct seam_library *library, 
 		platform->default_latency_ns = latency.ns;
 	else
 		set(platform, &latency);
+	fill_leaf_ns(platform);
 	g_rw_lock_writer_unlock(&platform->lock);
 	return true;
 }
@@ -78,13 +94,12 @@ bool latency_set(struct platform *platform, const struct seam_library *library, 
  */
 int64_t latency_ns(struct platform *platform, uint64_t leaf)
 {
-	bool instruction = leaf >= LATENCY_VMXOFF;
-	const struct platform_latency *line;
 	int64_t ns;
 
+	if (leaf < PLATFORM_LEAVES)
+		return __atomic_load_n(&platform->leaf_ns[leaf], __ATOMIC_RELAXED);
 	g_rw_lock_reader_lock(&platform->lock);
-	line = find(platform, leaf);
-	ns = line ? line->ns : instruction ? 0 : platform->default_latency_ns;
+	ns = look_up(platform, leaf);
 	g_rw_lock_reader_unlock(&platform->lock);
 	return ns;
 }

@@ -56,6 +56,9 @@ struct platform_latency {
 	int64_t ns;
 };
 
+/* Leaf numbers of the TDX module, as far as there are any. */
+#define PLATFORM_LEAVES 128
+
 /**
  * struct platform - a platform file
  * @name: for the log
@@ -73,6 +76,8 @@ struct platform_latency {
  * @lock: protects what follows, which may change while the guest runs
  * @latencies: struct platform_latency
  * @default_latency_ns: of the other leaves
+ * @leaf_ns: what the two above come to for each leaf; changed with the lock held, looked at
+ *	without
  * @faults: struct fault_rule, in order
  * @has_faults: @faults is not empty; changed with the lock held, looked at without
  * @last_fault: highest number that a fault ever had
@@ -93,6 +98,7 @@ struct platform {
 	GRWLock lock;
 	GArray *latencies;
 	int64_t default_latency_ns;
+	int64_t leaf_ns[PLATFORM_LEAVES];
 	GArray *faults;
 	bool has_faults;
 	unsigned int last_fault;

@@ -118,6 +118,7 @@ struct vcpu {
 
 /**
  * struct seam_library - the seam ABI, looked up in a library
+ * @is_sys_leaf: TDH.SYS leaves, by number
  */
 struct seam_library {
 	void *handle;
@@ -128,6 +129,7 @@ struct seam_library {
 	int (*call)(struct seam *seam, uint32_t lp, struct seam_regs *regs);
 	const char *(*leaf_name)(uint64_t rax);
 	const char *(*status_name)(uint64_t status);
+	bool is_sys_leaf[PLATFORM_LEAVES];
 };
 
 /**
