@@ -160,6 +160,9 @@ static void seamcall_windowed(struct tdxhost_call *call, u64 rdx_end)
 	if (call->code) {
 		call->trap = vmx.trap;
 		call->again = false;
+		/* The TDX module was not reached this time. */
+		call->status = 0;
+		call->out = (struct tdxhost_regs){};
 		return;
 	}
 	seamcall_burst(call, rdx_end);

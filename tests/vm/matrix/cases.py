@@ -31,7 +31,7 @@ from tests.vm.matrix.statuses import (
 from tests.vm.matrix.tdx_module import GIB, Topology
 
 #: Four packages of one core, two TDMRs of 1 GiB; machine.py has the platform.
-TOPOLOGY = Topology(packages=((0,), (1,), (2,), (3,)), tdmrs=(GIB, GIB))
+TOPOLOGY = Topology(packages=((0,), (1,), (2,), (3,)), tdmrs=(GIB,))
 
 #: First, middle, last.
 CPUS = {"first": 0, "middle": 2, "last": 3}

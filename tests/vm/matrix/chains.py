@@ -35,10 +35,12 @@ from tests.vm.matrix.statuses import (
 from tests.vm.matrix.tdx_module import CALLS_PER_GIB
 
 TDMR_CALLS = len(TOPOLOGY.tdmrs) * CALLS_PER_GIB
-#: Where the middle of TDH.SYS.TDMR.INIT is: inside the first TDMR.
+#: Where the middle of TDH.SYS.TDMR.INIT is.
 MIDDLE_CALLS = 100
-#: CPU of the callers: makes TDH.SYS.CONFIG and TDH.SYS.TDMR.INIT.
+#: CPU of the callers: makes TDH.SYS.CONFIG.
 CALLER = 1
+#: CPU that makes TDH.SYS.TDMR.INIT: of the TDMR's node the first that has nothing to do.
+WORKER = TOPOLOGY.cpus[0]
 
 _PACKAGES = [cpus[0] for cpus in TOPOLOGY.packages]
 _PACKAGE_NAMES = ("first", "second", "middle", "last")
@@ -127,12 +129,12 @@ class Chain:
         stop = Fault(TDMR_INIT, UD, call=until - self._tdmr_calls + strike.struck + 1)
         self._tdmr_calls = until
         name = f"{position}-{strike.name}"
-        self.add(TDMR_INIT, name, (strike.fault(CALLER), stop), strike.calls)
+        self.add(TDMR_INIT, name, (strike.fault(WORKER), stop), strike.calls)
 
     def always(self, leaf: str, position: str, strike: Strike) -> None:
         """What fails at the point that the machine is at, and goes on failing."""
         calls = ("enable", "retry", "retry")
-        cpu = CALLER if leaf == TDMR_INIT else _PACKAGES[_PACKAGE_NAMES.index(position)]
+        cpu = WORKER if leaf == TDMR_INIT else _PACKAGES[_PACKAGE_NAMES.index(position)]
         self.add(leaf, f"{position}-{strike.name}", (strike.fault(cpu),), calls)
 
 

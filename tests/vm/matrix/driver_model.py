@@ -253,13 +253,15 @@ class DriverModel:
         return Failure()
 
     def _init_tdmrs(self) -> Failure:
+        # One TDMR has one worker, on the first CPU of its node.
+        worker = self.topology.cpus[0]
         # Where the next stretch of VMX operation begins is a matter of time.
-        struck = self.module.vmxon(self.caller)
+        struck = self.module.vmxon(worker)
         if struck:
-            return vmx_failure(struck, self.caller, LEAVES[TDMR_INIT])
+            return vmx_failure(struck, worker, LEAVES[TDMR_INIT])
         while self._tdmrs_done < len(self.topology.tdmrs):
-            outcome = self.module.call(TDMR_INIT, self.caller, self._tdmrs_done)
-            failure = self._took(outcome, TDMR_INIT, self.caller)
+            outcome = self.module.call(TDMR_INIT, worker, self._tdmrs_done)
+            failure = self._took(outcome, TDMR_INIT, worker)
             if failure.error:
                 return failure
             already = failure.seam_status == VALUES["TDX_TDMR_ALREADY_INITIALIZED"]
