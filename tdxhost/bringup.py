@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Drives the bring-up of TDX: the module as a whole, or CPU by CPU."""
 
+from __future__ import annotations
+
 import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tdxhost.device import Driver, Source
 from tdxhost.errors import (
@@ -14,11 +17,13 @@ from tdxhost.errors import (
     TdxAbsent,
     Unsupported,
 )
-from tdxhost.fields import FieldTable, Reading
 from tdxhost.findings import Finding
 from tdxhost.records import Code, CpuResult, CpuState, EnableResult, Provider
 from tdxhost.state import State
 from tdxhost.topology import Topology, affinity_kept, allowed_cpus, check_usable, go_to
+
+if TYPE_CHECKING:
+    from tdxhost.fields import FieldTable, Reading
 
 OTHER_VERSION = "Build and load the driver of this package's version."
 

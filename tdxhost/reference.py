@@ -3,22 +3,23 @@
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from tdxhost.errors import BadData
 
-DATA = Path(__file__).parent / "data"
+DATA = f"{__file__.rpartition('/')[0]}/data"
 
 
 @cache
 def load(name: str) -> Mapping[str, Any]:
     """Reads data/<name>.yaml, once; BadData when it is no mapping."""
+    from pathlib import Path
+
     import yaml
 
     # libyaml is ten times as fast, and not everywhere.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = (DATA / f"{name}.yaml").read_text(encoding="utf-8")
+    text = Path(DATA, f"{name}.yaml").read_text(encoding="utf-8")
     content = yaml.load(text, Loader=loader)
     if not isinstance(content, dict):
         raise BadData(f"data/{name}.yaml", "top level", "is no mapping")

@@ -2,19 +2,18 @@
 """Text and tables for people: with rich on a terminal, plain everywhere else."""
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from tdxhost.cli.terminal import columns
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 GAP = "  "
-#: Width of what is piped, unless COLUMNS says otherwise: a mail, a log.
-PIPE_WIDTH = 80
 #: A column that wraps is not made narrower than this.
 MIN_FLEX = 16
 
@@ -134,7 +133,7 @@ def show(blocks: Iterable[Block], stream: TextIO | None = None) -> None:
 
 
 def _show_plain(blocks: Iterable[Block], stream: TextIO) -> None:
-    width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
+    width = columns()
     for block in blocks:
         stream.writelines(f"{line}\n" for line in _lines(block, width))
 

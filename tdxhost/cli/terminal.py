@@ -4,6 +4,7 @@
 import os
 import sys
 
+#: Width of what is piped, unless COLUMNS says otherwise: a mail, a log.
 DEFAULT_COLUMNS = 80
 
 

@@ -62,7 +62,7 @@ def read_plan(where: str, tests: Mapping[str, Requirement]) -> Plan:
     """
     if where in _ready_names():
         file = f"data/{FOLDER}/{where}.yaml"
-        return parse_plan((DATA / FOLDER / f"{where}.yaml").read_bytes(), file, tests)
+        return parse_plan((Path(DATA) / FOLDER / f"{where}.yaml").read_bytes(), file, tests)
     try:
         return parse_plan(Path(where).read_bytes(), where, tests)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
@@ -86,7 +86,7 @@ def parse_plan(content: bytes | str, file: str, tests: Mapping[str, Requirement]
 
 
 def _ready_names() -> list[str]:
-    return sorted(path.stem for path in (DATA / FOLDER).glob("*.yaml"))
+    return sorted(path.stem for path in (Path(DATA) / FOLDER).glob("*.yaml"))
 
 
 def _no_plan(where: str, error: Exception) -> Usage:

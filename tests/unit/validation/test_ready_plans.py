@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The plans that come with the package: what each is for, and what it may do."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -12,7 +14,7 @@ from tdxhost.validation.plan_file import read_plan, ready_plans
 
 NAMES = [name for name, _ in ready_plans()]
 PLANS = {
-    name: yaml.safe_load((DATA / "plans" / f"{name}.yaml").read_text(encoding="utf-8"))
+    name: yaml.safe_load((Path(DATA) / "plans" / f"{name}.yaml").read_text(encoding="utf-8"))
     for name in NAMES
 }
 

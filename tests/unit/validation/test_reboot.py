@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import configparser
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_a_boot_that_was_interrupted_in_its_first_test_needs_none() -> None:
 def test_the_unit_goes_on_with_what_the_command_has_kept() -> None:
     unit = configparser.ConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(DATA / UNIT, encoding="utf-8")
+    unit.read(Path(DATA) / UNIT, encoding="utf-8")
     assert unit["Unit"]["ConditionPathExists"] == str(STATE / "validate" / LATEST)
     assert unit["Service"]["ExecStart"] == "/usr/local/bin/tdxhost validate --resume --reboot"
     assert unit["Service"]["TimeoutStartSec"] == "infinity"
