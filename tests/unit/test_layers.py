@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tdxhost.cli import validate
 from tdxhost.cli.commands import COMMANDS
+from tdxhost.validation import reboot
 
 PACKAGE = Path(__file__).resolve().parents[2] / "tdxhost"
 #: Each layer imports only those above it in this list.
@@ -106,6 +108,26 @@ def test_a_command_loads_no_more_than_it_takes(words: str, unwanted: tuple[str, 
         cwd=PACKAGE.parent,
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_man_page_and_completion_are_made_without_what_the_package_depends_on() -> None:
+    """As pip does it, in an environment that has what the build requires and no more."""
+    code = (
+        "import sys; from tdxhost.cli.parser import build_parser; build_parser(); "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_what_help_says_of_validate_is_what_validate_does() -> None:
+    assert (validate.STATE, validate.UNIT) == (reboot.STATE, reboot.UNIT)
 
 
 def test_the_table_of_commands_has_every_sub_command() -> None:
