@@ -7,7 +7,7 @@
  * one TDMR after the other, on a CPU that is near to it: what it initialises is a PAMT
  * in that node's memory.
  */
-#include <linux/bitmap.h>
+#include <linux/bitops.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/lockdep.h>
@@ -286,7 +286,7 @@ int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags)
 	tdxhost_map_unlock();
 	init_completion(&job.over);
 	mutex_init(&job.lock);
-	job.taken = bitmap_zalloc(job.nr_tdmrs, GFP_KERNEL);
+	job.taken = kvcalloc(BITS_TO_LONGS(job.nr_tdmrs), sizeof(*job.taken), GFP_KERNEL);
 	team = kvcalloc(min(job.nr_tdmrs, num_online_cpus()), sizeof(*team), GFP_KERNEL);
 	if (!zalloc_cpumask_var(&free, GFP_KERNEL) || !job.taken || !team) {
 		ret = tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
@@ -299,7 +299,7 @@ int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags)
 out:
 	free_cpumask_var(free);
 	kvfree(team);
-	bitmap_free(job.taken);
+	kvfree(job.taken);
 	mutex_destroy(&job.lock);
 	return ret;
 }

@@ -35,12 +35,13 @@ PAGES = "alloc_pages_exact"
 RANGE = "alloc_contig_range"
 KMALLOC = "kmalloc"
 KVMALLOC = "kvmalloc"
+WORKQUEUE = "alloc_workqueue"
 LIST = "krealloc"
 MASK = "alloc_cpumask_var"
 COPY = "memdup_user"
 
-# A VMXON region for every CPU that can ever be, from load to unload.
-VMXON_REGIONS = {PAGE: [CPUS, CPUS * PAGE_BYTES]}
+# A VMXON region for every CPU that can ever be, and who initialises TDMRs: from load to unload.
+FROM_LOAD = {PAGE: [CPUS, CPUS * PAGE_BYTES], WORKQUEUE: [1, 0]}
 # The list of TDX-usable memory stays for GET_MEMORY: room for 64 regions of 24 bytes.
 TDX_LIST = {LIST: [1, 64 * 24]}
 
@@ -162,16 +163,16 @@ def test_every_allocator_that_the_driver_calls_is_watched(swept: dict[str, Any])
 
 def test_load_fails_cleanly(swept: dict[str, Any]) -> None:
     *failed, loaded = swept["load"]
-    assert [played["failed"] for played in failed] == [PAGE] * CPUS
+    assert [played["failed"] for played in failed] == [*[PAGE] * CPUS, WORKQUEUE]
     assert {played["status"] for played in failed} == {1}
     assert all("Cannot allocate memory" in played["said"] for played in failed)
     assert loaded["status"] == 0
-    assert [played["left"] for played in swept["load"]] == [{}] * (CPUS + 1)
+    assert [played["left"] for played in swept["load"]] == [{}] * (CPUS + 2)
 
 
 def held_after(step: Step) -> dict[str, list[int]]:
     """What the driver holds when a step before the end of TDH.SYS.CONFIG has failed."""
-    return {**VMXON_REGIONS, **(TDX_LIST if step > Step.MEMORY else {})}
+    return {**FROM_LOAD, **(TDX_LIST if step > Step.MEMORY else {})}
 
 
 def check_no_memory(played: Round, step: Step) -> None:
@@ -249,7 +250,7 @@ def check_pamts_are_held(played: Round, witness: Witness) -> None:
     # TDMRs and the list of pieces: as long as there can be TDMRs.
     assert held.pop(KVMALLOC)[0] == 2
     assert held.pop(RANGE)[1] == pamts
-    assert held == {**VMXON_REGIONS, **TDX_LIST}
+    assert held == {**FROM_LOAD, **TDX_LIST}
 
 
 def test_pamts_stay_once_the_module_has_them(tmp_path: Path) -> None:

@@ -153,7 +153,9 @@ def test_passing_faults_after_config_end_in_success(fresh: Start) -> None:
 
     assert report["initialized"]
     assert report["rounds"] < 2000
-    assert report["attempts"] >= 80
+    # 40 numbers end one attempt each at a key; TDMRs are initialised side by side, and two of them
+    # may meet two numbers in one attempt.
+    assert report["attempts"] >= 40 + 40 // 2
     assert life.done[CONFIG] == 1
     assert life.done[KEY_CONFIG] == 2
     assert life.initialised

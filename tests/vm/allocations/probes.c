@@ -118,6 +118,12 @@ static u64 bytes_mask(struct pt_regs *regs)
 	return cpumask_size();
 }
 
+/* More than what it is asked for, and all the kernel's own. */
+static u64 bytes_queue(struct pt_regs *regs)
+{
+	return 0;
+}
+
 static u64 key_pointer(const struct call *call, unsigned long result)
 {
 	return IS_ERR_OR_NULL((void *)result) ? 0 : result;
@@ -154,6 +160,8 @@ static struct allocator allocators[] = {
 	{ "alloc_pages_exact", "alloc_pages_exact", bytes_first, key_pointer }, /* 6.1 */
 	{ "alloc_contig_range", "alloc_contig_range_noprof", bytes_range, key_range, NO_MEMORY },
 	{ "alloc_contig_range", "alloc_contig_range", bytes_range, key_range, NO_MEMORY },
+	{ "alloc_workqueue", "alloc_workqueue_noprof", bytes_queue, key_pointer }, /* 7.x */
+	{ "alloc_workqueue", "alloc_workqueue", bytes_queue, key_pointer },
 };
 
 static struct releaser releasers[] = {
@@ -164,6 +172,7 @@ static struct releaser releasers[] = {
 	{ "free_pages", bytes_order },
 	{ "free_pages_exact", bytes_second },
 	{ "free_contig_range", bytes_pages, .in_part = true },
+	{ "destroy_workqueue" },
 };
 
 /* The driver, while it is loaded. */
