@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Modelled time of leaves: right in sum, for each processor by itself (vtdx/README.md, "Time").
 
-Times are those of vtdx's log. The host may be busy: what is at most so much is the best of some
-rounds, what is at least so much holds for all of them.
+Times are those of vtdx's log. The host may be busy: what is at most so much has to be so in one of
+some rounds, what is at least so much holds for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
@@ -22,7 +22,7 @@ US, MS = 1_000, 1_000_000
 #: What a processor may owe, and what it may have to the good.
 DEBT_NS = CREDIT_NS = MS
 
-ROUNDS = 5
+ROUNDS = 20
 CPUS = range(4)
 
 
@@ -59,40 +59,57 @@ def durations(witness: Witness) -> list[int]:
     return [int(call.event["duration_ns"]) for call in witness.calls]
 
 
+def best(most: float, measure: Callable[[], int]) -> int:
+    """The first of ROUNDS rounds that comes to less than ``most``, or the least of them all."""
+    results = []
+    for _ in range(ROUNDS):
+        results.append(measure())
+        if results[-1] < most:
+            break
+    return min(results)
+
+
 def test_short_calls_take_in_sum_what_is_modelled(machine: Host) -> None:
     modelled = 1999 * 20 * US
-    taken = [span_ns(calls(machine, "20us", 2000), 0) for _ in range(ROUNDS)]
 
-    assert min(taken) > modelled - DEBT_NS - CREDIT_NS
+    def take() -> int:
+        taken = span_ns(calls(machine, "20us", 2000), 0)
+        assert taken > modelled - DEBT_NS - CREDIT_NS
+        return taken
+
     # Each call on top of its time has 1 us of QEMU's own; without credit it were a quarter.
-    assert min(taken) < 1.12 * modelled, taken
+    most = 1.15 * modelled
+    assert best(most, take) < most
 
 
 def test_each_processor_owes_by_itself(machine: Host) -> None:
     modelled = 99 * 500 * US
-    together = []
-    for _ in range(ROUNDS):
+
+    def take() -> int:
         witness = calls(machine, "500us", 100, "0-3")
         taken = [span_ns(witness, cpu) for cpu in CPUS]
         assert min(taken) > modelled - DEBT_NS - CREDIT_NS
-        together.append(max(taken))
+        return max(taken)
 
     # One after another they would take 4 times that.
-    assert min(together) < 1.6 * modelled, together
+    most = 2 * modelled
+    assert best(most, take) < most
 
 
 def test_a_long_leaf_has_all_of_its_own_time(machine: Host) -> None:
-    for _ in range(ROUNDS):
+    for _ in range(5):
         calls(machine, "10us", 500)
         assert min(durations(calls(machine, "1ms", 20))) >= MS
 
 
 def test_what_is_owed_falls_on_a_later_leaf_by_less_than_a_millisecond(machine: Host) -> None:
-    surprised, spared = [], []
-    for _ in range(ROUNDS):
+    def free() -> int:
         calls(machine, "900us", 1)
-        spared.append(durations(calls(machine, "0ns", 1))[0])
-        surprised.append(durations(calls(machine, "5ms", 1))[0])
+        return durations(calls(machine, "0ns", 1))[0]
 
-    assert min(spared) < DEBT_NS // 2, spared
-    assert min(surprised) < 5 * MS + 1.2 * DEBT_NS, surprised
+    def long() -> int:
+        calls(machine, "900us", 1)
+        return durations(calls(machine, "5ms", 1))[0]
+
+    assert best(DEBT_NS / 2, free) < DEBT_NS / 2
+    assert best(5 * MS + 1.2 * DEBT_NS, long) < 5 * MS + 1.2 * DEBT_NS
