@@ -7,14 +7,13 @@
  * one TDMR after the other, on a CPU that is near to it: what it initialises is a PAMT
  * in that node's memory.
  */
-#include <linux/bitops.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/lockdep.h>
-#include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/sched.h>
 #include <linux/sizes.h>
-#include <linux/slab.h>
 #include <linux/topology.h>
 #include <linux/workqueue.h>
 
@@ -31,9 +30,8 @@ struct job {
 	bool stop;
 	atomic_t working;
 	struct completion over;
-	/* Protects what follows. */
+	/* Protects what follows, and who has taken which TDMR. */
 	struct mutex lock;
-	unsigned long *taken;
 	u64 gib_done;
 	u64 gib;
 	struct tdxhost_step_result *result;
@@ -46,7 +44,15 @@ struct worker {
 	int node;
 };
 
-static struct workqueue_struct *workers;
+/*
+ * Nothing is allocated: past TDH.SYS.CONFIG nothing should be able to fail but the TDX
+ * module. Written by tdx_enable() alone, one at a time.
+ */
+static DEFINE_PER_CPU(struct worker, workers);
+static struct cpumask working_cpus;
+static struct cpumask free_cpus;
+
+static struct workqueue_struct *queue;
 
 static u64 bytes_left(const struct tdmr *tdmr)
 {
@@ -63,7 +69,7 @@ static u32 find_largest(const struct job *job, int node)
 	for (i = 0; i < job->nr_tdmrs; i++) {
 		const struct tdmr *tdmr = &job->tdmrs[i];
 
-		if (test_bit(i, job->taken) || (node != NUMA_NO_NODE && tdmr->node != node))
+		if (tdmr->taken || (node != NUMA_NO_NODE && tdmr->node != node))
 			continue;
 		if (best == job->nr_tdmrs || bytes_left(tdmr) > bytes_left(&job->tdmrs[best]))
 			best = i;
@@ -83,8 +89,8 @@ static struct tdmr *take(const struct worker *worker)
 	if (i == job->nr_tdmrs)
 		i = find_largest(job, NUMA_NO_NODE);
 	if (i < job->nr_tdmrs && !job->stop) {
-		__set_bit(i, job->taken);
 		tdmr = &job->tdmrs[i];
+		tdmr->taken = true;
 	}
 	mutex_unlock(&job->lock);
 	return tdmr;
@@ -156,18 +162,13 @@ static void init_some(struct work_struct *work)
 		complete(&job->over);
 }
 
-static bool is_core_free(int cpu, const struct cpumask *free)
-{
-	return cpumask_subset(topology_sibling_cpumask(cpu), free);
-}
-
 /* A free CPU among some; of a core that is free as a whole, if there is one. */
-static int pick_among(const struct cpumask *some, const struct cpumask *free)
+static int pick_among(const struct cpumask *some)
 {
 	int cpu, first = nr_cpu_ids;
 
-	for_each_cpu_and(cpu, some, free) {
-		if (is_core_free(cpu, free))
+	for_each_cpu_and(cpu, some, &free_cpus) {
+		if (cpumask_subset(topology_sibling_cpumask(cpu), &free_cpus))
 			return cpu;
 		first = min(first, cpu);
 	}
@@ -175,61 +176,69 @@ static int pick_among(const struct cpumask *some, const struct cpumask *free)
 }
 
 /* A free CPU of the node, if it has one, otherwise any. */
-static int pick_cpu(int node, const struct cpumask *free)
+static int pick_cpu(int node)
 {
 	int cpu = nr_cpu_ids;
 
 	if (node >= 0 && node < nr_node_ids)
-		cpu = pick_among(cpumask_of_node(node), free);
-	return cpu < nr_cpu_ids ? cpu : pick_among(cpu_online_mask, free);
+		cpu = pick_among(cpumask_of_node(node));
+	return cpu < nr_cpu_ids ? cpu : pick_among(cpu_online_mask);
 }
 
-static void find_free(struct cpumask *free)
+static void find_free(void)
 {
 	int cpu;
 
+	cpumask_clear(&working_cpus);
+	cpumask_clear(&free_cpus);
 	for_each_online_cpu(cpu)
 		if (tdxhost_cpu_enabled(cpu))
-			cpumask_set_cpu(cpu, free);
+			cpumask_set_cpu(cpu, &free_cpus);
 }
 
-/* One worker for each TDMR that is left, but no two on a CPU; returns how many. */
-static u32 start(struct job *job, struct worker *team, struct cpumask *free)
+static void start_on(struct job *job, int cpu)
 {
-	u32 i, nr = 0;
+	struct worker *worker = per_cpu_ptr(&workers, cpu);
 
+	cpumask_clear_cpu(cpu, &free_cpus);
+	cpumask_set_cpu(cpu, &working_cpus);
+	*worker = (struct worker){ .job = job, .node = cpu_to_node(cpu) };
+	INIT_WORK(&worker->work, init_some);
+	atomic_inc(&job->working);
+	queue_work_on(cpu, queue, &worker->work);
+}
+
+/* One worker for each TDMR that is left, but no two on a CPU. */
+static void start(struct job *job)
+{
+	u32 i;
+
+	find_free();
 	/* None may take a TDMR before each has been counted. */
 	mutex_lock(&job->lock);
 	for (i = 0; i < job->nr_tdmrs; i++) {
-		struct worker *worker = &team[nr];
 		int cpu;
 
-		if (test_bit(i, job->taken))
+		if (job->tdmrs[i].taken)
 			continue;
-		cpu = pick_cpu(job->tdmrs[i].node, free);
+		cpu = pick_cpu(job->tdmrs[i].node);
 		if (cpu >= nr_cpu_ids)
 			break;
-		cpumask_clear_cpu(cpu, free);
-		*worker = (struct worker){ .job = job, .node = cpu_to_node(cpu) };
-		INIT_WORK(&worker->work, init_some);
-		atomic_inc(&job->working);
-		queue_work_on(cpu, workers, &worker->work);
-		nr++;
+		start_on(job, cpu);
 	}
 	mutex_unlock(&job->lock);
-	return nr;
 }
 
-static void wait_for(struct job *job, struct worker *team, u32 nr)
+static void wait_for(struct job *job)
 {
-	u32 i;
+	int cpu;
 
 	if (atomic_dec_and_test(&job->working))
 		complete(&job->over);
 	if (wait_for_completion_interruptible(&job->over))
 		WRITE_ONCE(job->stop, true);
-	for (i = 0; i < nr; i++)
-		flush_work(&team[i].work);
+	for_each_cpu(cpu, &working_cpus)
+		flush_work(&per_cpu_ptr(&workers, cpu)->work);
 }
 
 /* What an earlier attempt has done counts as taken. */
@@ -238,12 +247,11 @@ static void resume(struct job *job)
 	u32 i;
 
 	for (i = 0; i < job->nr_tdmrs; i++) {
-		const struct tdmr *tdmr = &job->tdmrs[i];
+		struct tdmr *tdmr = &job->tdmrs[i];
 
 		job->gib += tdmr->size / SZ_1G;
 		job->gib_done += tdmr->done / SZ_1G;
-		if (!bytes_left(tdmr))
-			__set_bit(i, job->taken);
+		tdmr->taken = !bytes_left(tdmr);
 	}
 	tdxhost_status_progress(job->gib_done, job->gib);
 }
@@ -278,30 +286,16 @@ int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags)
 		.working = ATOMIC_INIT(1),
 		.result = result,
 	};
-	struct worker *team;
-	cpumask_var_t free;
-	int ret;
 
 	/* Nobody changes the TDMRs after TDH.SYS.CONFIG. */
 	tdxhost_map_unlock();
 	init_completion(&job.over);
 	mutex_init(&job.lock);
-	job.taken = kvcalloc(BITS_TO_LONGS(job.nr_tdmrs), sizeof(*job.taken), GFP_KERNEL);
-	team = kvcalloc(min(job.nr_tdmrs, num_online_cpus()), sizeof(*team), GFP_KERNEL);
-	if (!zalloc_cpumask_var(&free, GFP_KERNEL) || !job.taken || !team) {
-		ret = tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
-		goto out;
-	}
-	find_free(free);
 	resume(&job);
-	wait_for(&job, team, start(&job, team, free));
-	ret = outcome(&job);
-out:
-	free_cpumask_var(free);
-	kvfree(team);
-	kvfree(job.taken);
+	start(&job);
+	wait_for(&job);
 	mutex_destroy(&job.lock);
-	return ret;
+	return outcome(&job);
 }
 
 /**
@@ -313,8 +307,8 @@ out:
 int direct_tdmrs_init(void)
 {
 	/* SEAMCALLs one after the other are no work that others should have to wait for. */
-	workers = alloc_workqueue("tdxhost", WQ_CPU_INTENSIVE | TDXHOST_WQ_PERCPU, 0);
-	return workers ? 0 : -ENOMEM;
+	queue = alloc_workqueue("tdxhost", WQ_CPU_INTENSIVE | TDXHOST_WQ_PERCPU, 0);
+	return queue ? 0 : -ENOMEM;
 }
 
 /**
@@ -324,5 +318,5 @@ int direct_tdmrs_init(void)
  */
 void direct_tdmrs_exit(void)
 {
-	destroy_workqueue(workers);
+	destroy_workqueue(queue);
 }

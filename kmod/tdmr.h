@@ -72,6 +72,7 @@ struct tdmr_memory {
  * @piece: index of the piece of memory that holds its PAMTs
  * @nr_reserved: used entries of @reserved
  * @done: bytes that TDH.SYS.TDMR.INIT has initialised: not the layout's
+ * @taken: somebody is at it, or has been: not the layout's either
  * @pamt: PAMTs by TDMR_PAMT_*; addresses by tdmr_place() and tdmr_fit()
  * @reserved: reserved areas by address, not by offset; ascending, none touches the next
  */
@@ -83,6 +84,7 @@ struct tdmr {
 	u32 piece;
 	u32 nr_reserved;
 	u64 done;
+	bool taken;
 	struct tdmr_range pamt[TDMR_PAMTS];
 	struct tdmr_range reserved[TDMR_RESERVED_ROOM];
 };
