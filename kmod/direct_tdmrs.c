@@ -131,7 +131,8 @@ static void account(struct job *job, const struct tdxhost_call *call)
 		result->retries += call->retries;
 	} else {
 		job->ret = tdxhost_step_took(result, call);
-		job->stop |= job->ret;
+		if (job->ret)
+			WRITE_ONCE(job->stop, true);
 	}
 	result->chain_ns = chain_ns;
 	mutex_unlock(&job->lock);
