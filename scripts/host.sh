@@ -53,7 +53,7 @@ need_root() {
 # One at a time: both scripts hold the folder in which they work.
 take_turns() {
 	exec 9<"$prefix"
-	flock -n 9 || die "scripts/install or scripts/uninstall is running already"
+	flock -w 5 9 || die "scripts/install or scripts/uninstall is running already"
 }
 
 # Whether a path is a link that scripts/install makes.

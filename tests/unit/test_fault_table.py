@@ -165,17 +165,17 @@ def test_undisturbed_the_model_brings_the_host_up() -> None:
     assert driver.enable()["error"] == 0
     assert driver.status is Module.INITIALIZED
     # One INIT, one LP.INIT a CPU, 10 needed fields, 2 more and 64 of CMRs, one
-    # CONFIG, one key a package, one TDMR.INIT for each 4 MiB of 2 GiB.
+    # CONFIG, one key a package, one TDMR.INIT for each 4 MiB of 1 GiB.
     assert made_calls(driver) == {
         INIT: 1,
         LP_INIT: 4,
         RD: 76,
         CONFIG: 1,
         KEY_CONFIG: 4,
-        TDMR_INIT: 512,
+        TDMR_INIT: 256,
     }
-    # 16 bytes for each page of 4 KiB, 2 MiB and 1 GiB, in whole pages, for 2 TDMRs.
-    assert driver.shown()["pamt_bytes"] == 2 * ((4 << 20) + (8 << 10) + (4 << 10))
+    # 16 bytes for each page of 4 KiB, 2 MiB and 1 GiB, in whole pages, for 1 TDMR.
+    assert driver.shown()["pamt_bytes"] == ((4 << 20) + (8 << 10) + (4 << 10))
     assert driver.log == []
 
 

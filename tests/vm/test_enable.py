@@ -150,6 +150,10 @@ SLOW = """
 [platform]
 summary = a TDX module that takes 20 ms for each TDH.SYS.TDMR.INIT
 base = spr-1s
+[cpu]
+cores = 2
+[memory]
+node0 = 4G
 [latency]
 TDH.SYS.TDMR.INIT = 20ms
 """
@@ -185,15 +189,15 @@ def test_ctrl_c_leaves_and_the_next_enable_goes_on(boot: Boot, tmp_path: Path) -
     assert stopped.status == 130, stopped
     said, advice = stopped.stderr.splitlines()
     assert said.startswith("tdxhost: interrupted at step tdmr_init, ")
-    assert said.endswith(" of 2 GiB done")
+    assert said.endswith(" of 4 GiB done")
     assert advice == "  Go on with: sudo tdxhost enable"
     assert meanwhile["module"]["status"] == "unknown"
     assert meanwhile["module"]["code"] == "interrupted"
-    (tdmr,) = witness.tdmrs()
-    assert 0 < after_stop < tdmr.size >> 22
+    in_all = sum(tdmr.size for tdmr in witness.tdmrs()) >> 22
+    assert 0 < after_stop < in_all
     assert document["module"]["status"] == "initialized"
     # What was done is not done again: one call for each 4 MiB, one CONFIG.
-    assert len(witness.of("TDH.SYS.TDMR.INIT")) == tdmr.size >> 22
+    assert len(witness.of("TDH.SYS.TDMR.INIT")) == in_all
     assert len(witness.of("TDH.SYS.CONFIG")) == 1
     assert complaints == []
 

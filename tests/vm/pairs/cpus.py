@@ -14,7 +14,8 @@ BACKWARDS = {"cpus.enable": {"order": "backwards"}}
 GLOBAL_DONE = "	if (global_done)\n		return 0;\n"
 SET_DID_INIT = "attempt->result.flags |= TDXHOST_CPU_DID_GLOBAL_INIT;"
 WAS_DONE = Edit("cpu.c", "		result->flags |= TDXHOST_CPU_WAS_DONE;\n", "")
-AGAIN = Edit("cpu.c", "	if (record->enabled) {", "	if (false) {")
+AGAIN = Edit("cpu.c", "	if (tdxhost_cpu_enabled(smp_processor_id())) {", "	if (false) {")
+COUNTED = "status->cpus_enabled = cpumask_weight(&enabled_cpus);"
 RESTLESS = Edit("status.c", "published.generation += news;", "published.generation++;")
 NOT_ENABLED = "		if (!tdxhost_cpu_enabled(cpu))\n			return tdxhost_step_fail"
 WAITERS = "	if (state.module_status == TDXHOST_MODULE_INITIALIZED || waited) {\n"
@@ -132,7 +133,7 @@ CPUS = (
         why="enabled-cpus-miscounted",
         says="2 CPUs were enabled, and GET_STATUS counts 4 more",
         steps=("cpus.partial",),
-        edits=(Edit("cpu.c", "status->cpus_enabled++;", "status->cpus_enabled += 2;"),),
+        edits=(Edit("cpu.c", COUNTED, COUNTED.replace("= ", "= 2 * ")),),
     ),
     Pair(
         why="cpu-of-the-rest-without-seam",
@@ -288,13 +289,7 @@ ENABLE = (
         why="progress-not-told",
         says=r"GET_STATUS: 0 of \d+ GiB of TDMRs are initialised",
         steps=("enable.all", "enable.steps"),
-        edits=(
-            Edit(
-                "direct_commit.c",
-                "tdxhost_status_progress(before + done / SZ_1G, total);",
-                "tdxhost_status_progress(0, total);",
-            ),
-        ),
+        edits=(Edit("direct_tdmrs.c", "	job->gib_done += gib;\n", ""),),
     ),
 )
 
@@ -432,9 +427,8 @@ DRIVER = (
         edits=(
             Edit(
                 "seamcall.c",
-                "	trace_seamcall(call, ktime_get_ns() - start);",
-                "	if (call->leaf != TDH_SYS_RD)\n"
-                "		trace_seamcall(call, ktime_get_ns() - start);",
+                "	trace_seamcall(call, took);",
+                "	if (call->leaf != TDH_SYS_RD)\n		trace_seamcall(call, took);",
             ),
         ),
     ),

@@ -10,6 +10,7 @@ UP = ("enable.all",)
 CPUS = ({"cpus.enable": {"order": "at-once"}},)
 #: Fields that the TDX module has: TDH.SYS.RD's answer for one of them, put by a fault.
 ONE_VALUE = "status=TDX_SUCCESS r8=0x9"
+IF_ENABLED = "\tif (tdxhost_cpu_enabled(smp_processor_id())) {"
 OFFLINE = "static int cpu_offline_callback(unsigned int cpu)\n{\n"
 
 MEMORY = (
@@ -158,17 +159,13 @@ HOTPLUG = (
         why="forgets-who-goes",
         says="cpus_enabled was 3 while they were offline, not 4",
         steps=(*CPUS, "hotplug.during"),
-        edits=(
-            Edit("cpu.c", OFFLINE, f"{OFFLINE}\tper_cpu_ptr(&records, cpu)->enabled = false;\n"),
-        ),
+        edits=(Edit("cpu.c", OFFLINE, f"{OFFLINE}\tcpumask_clear_cpu(cpu, &enabled_cpus);\n"),),
     ),
     Pair(
         why="enables-who-comes",
         says="CPU [123] is not as it was before it went offline: .*state",
         steps=(*UP, "hotplug.after"),
-        edits=(
-            Edit("cpu.c", OFFLINE, f"{OFFLINE}\tper_cpu_ptr(&records, cpu)->enabled = false;\n"),
-        ),
+        edits=(Edit("cpu.c", OFFLINE, f"{OFFLINE}\tcpumask_clear_cpu(cpu, &enabled_cpus);\n"),),
     ),
     Pair(
         why="last-of-package-stays",
@@ -289,8 +286,8 @@ SOAK = (
         edits=(
             Edit(
                 "cpu.c",
-                "\tif (record->enabled) {",
-                "\tif (record->enabled && ktime_get_ns() >> 6 & 7) {",
+                IF_ENABLED,
+                IF_ENABLED.replace(") {", " && ktime_get_ns() >> 6 & 7) {"),
             ),
         ),
     ),
