@@ -8,6 +8,7 @@ latencies that are a Xeon's times a factor, at which that is a small part.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,18 @@ from tests.bench.machines import (
 )
 
 LP_INIT, TDMR_INIT = "TDH.SYS.LP.INIT", "TDH.SYS.TDMR.INIT"
-KERNEL_OF_UPSTREAM = "6.12-tdx"
-HERE, ENABLE = Path(__file__).parent, "/opt/guest_enable.py"
+#: The same release without TDX host support and with it.
+KERNEL_OF_DIRECT, KERNEL_OF_UPSTREAM = "6.12", "6.12-tdx"
+HERE = Path(__file__).parent
+IN_GUEST = {f"/opt/{name}": HERE / name for name in ("guest_cpus.py", "guest_enable.py")}
 
 
 @dataclass(frozen=True, slots=True)
 class CpusAtOnce:
-    """CPUS_ENABLE on all CPUs: from the first that began to the last that ended."""
+    """CPUS_ENABLE of all CPUs, as its caller sees it.
+
+    own_ns is what it takes where leaves take nothing.
+    """
 
     cpus: int
     scale: int
@@ -85,68 +91,88 @@ class TdmrsAtOnce:
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """Linux's own tdx_enable() and the direct engine, on machines that are the same.
+class Enabled:
+    """What enable says of a machine, and how many calls of TDMR.INIT and TDMRs vtdx saw."""
 
-    ioctl_ns is ENABLE as its caller sees it, cpus_ns and kernel_ns the kernel's tdx_cpu_enable()
-    on all CPUs and its tdx_enable().
+    document: Any
+    calls: int
+    tdmrs: int
+
+    def step_ns(self, step: str) -> int:
+        """How long a step took."""
+        (found,) = [one for one in self.document["steps"] if one["name"] == step]
+        return int(found["duration_ns"])
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Linux's own tdx_enable() and the direct engine: one platform, one release of Linux.
+
+    direct_ns and upstream_ns are ENABLE as its caller sees it, cpus_ns and kernel_ns what the
+    kernel's tdx_cpu_enable() on all CPUs and its tdx_enable() take of it.
     """
 
-    direct: TdmrsAtOnce
-    ioctl_ns: int
+    size: Size
+    scale: int
+    direct_ns: int
+    upstream_ns: int
     cpus_ns: int
     kernel_ns: int
 
     @property
     def faster(self) -> float:
         """How many times as fast the direct engine is."""
-        return self.ioctl_ns / self.direct.total_ns
+        return self.upstream_ns / self.direct_ns
 
     @property
     def added(self) -> float:
         """What provider "kernel" adds, as a part of what the kernel's functions take."""
         of_kernel = self.cpus_ns + self.kernel_ns
-        return (self.ioctl_ns - of_kernel) / of_kernel
+        return (self.upstream_ns - of_kernel) / of_kernel
 
 
 def cpus_at_once(cpus: int = 32) -> CpusAtOnce:
     """LP.INIT on all CPUs at once."""
     own_ns = cpus_own_ns(cpus)
     scale = scale_for(own_ns, LP_INIT_NS)
-    xeon = Xeon(Size(cpus, gib=2), {LP_INIT: LP_INIT_NS * scale})
-    return CpusAtOnce(cpus, scale, own_ns, _enabling_ns(xeon))
+    return CpusAtOnce(cpus, scale, own_ns, _enabling_ns(cpus, {LP_INIT: LP_INIT_NS * scale}))
 
 
+@functools.cache
 def cpus_own_ns(cpus: int) -> int:
     """What enabling CPUs takes where LP.INIT takes nothing."""
-    return _enabling_ns(Xeon(Size(cpus, gib=2)))
+    return _enabling_ns(cpus, {})
 
 
-def _enabling_ns(xeon: Xeon) -> int:
-    with xeon.boot() as guest:
-        cpus = guest.json("cpu-enable")["cpus"]
-    begun = min(cpu["start_ns"] for cpu in cpus)
-    return int(max(cpu["start_ns"] + cpu["duration_ns"] for cpu in cpus) - begun)
+def _enabling_ns(cpus: int, latency_ns: dict[str, int]) -> int:
+    with Xeon(Size(cpus, gib=2), latency_ns, extra=IN_GUEST).boot() as guest:
+        return int(guest.output("python3", "/opt/guest_cpus.py"))
+
+
+@functools.cache
+def own_ns(size: Size) -> int:
+    """What bring-up takes where leaves take nothing."""
+    return int(enabled(Xeon(size)).document["times"]["total_ns"])
+
+
+def scale_of(size: Size) -> int:
+    """The factor at which bring-up's own time is a small part of the longest TDMR's."""
+    chain_ns = TDMR_INIT_NS * CALLS_IN_GIB * -(-size.gib // size.cpus)
+    return scale_for(own_ns(size), chain_ns)
 
 
 def tdmrs_at_once(size: Size) -> TdmrsAtOnce:
     """TDMR.INIT on all TDMRs at once, at the scale that the size takes."""
-    own_ns = _enabled(Xeon(size))[0]["times"]["total_ns"]
-    chain_ns = TDMR_INIT_NS * CALLS_IN_GIB * -(-size.gib // size.cpus)
-    return tdmrs_scaled(size, own_ns, scale_for(own_ns, chain_ns))
-
-
-def tdmrs_scaled(size: Size, own_ns: int, scale: int) -> TdmrsAtOnce:
-    """The same at a scale that is known."""
-    document, calls, tdmrs = _enabled(Xeon(size, latencies(scale)))
-    times = document["times"]
+    scale = scale_of(size)
+    found = enabled(Xeon(size, latencies(scale)))
+    times = found.document["times"]
     return TdmrsAtOnce(
         size=size,
         scale=scale,
-        own_ns=own_ns,
-        tdmrs=tdmrs,
-        calls=calls,
-        step_ns=_duration_of("tdmr_init", document),
+        own_ns=own_ns(size),
+        tdmrs=found.tdmrs,
+        calls=found.calls,
+        step_ns=found.step_ns("tdmr_init"),
         total_ns=times["total_ns"],
         critical_path_ns=times["critical_path_ns"],
     )
@@ -159,22 +185,29 @@ def latencies(scale: int) -> dict[str, int]:
 
 def against_upstream(size: Size) -> Upstream:
     """The kernel's tdx_enable() and the direct engine, with the same latencies."""
-    direct = tdmrs_at_once(size)
-    extra = {ENABLE: HERE / "guest_enable.py"}
-    xeon = Xeon(size, latencies(direct.scale), kernel=KERNEL_OF_UPSTREAM, extra=extra)
+    scale = scale_of(size)
+    direct, upstream = (
+        _enabling(Xeon(size, latencies(scale), kernel, IN_GUEST))
+        for kernel in (KERNEL_OF_DIRECT, KERNEL_OF_UPSTREAM)
+    )
+    return Upstream(
+        size=size,
+        scale=scale,
+        direct_ns=direct["ioctl"],
+        upstream_ns=upstream["ioctl"],
+        cpus_ns=upstream["cpus"],
+        kernel_ns=upstream["kernel"],
+    )
+
+
+def _enabling(xeon: Xeon) -> Any:
     with xeon.boot() as guest:
-        found = json.loads(guest.output("python3", ENABLE))
-    return Upstream(direct, found["ioctl"], found["cpus"], found["kernel"])
+        return json.loads(guest.output("python3", "/opt/guest_enable.py"))
 
 
-def _enabled(xeon: Xeon) -> tuple[Any, int, int]:
-    """What enable says, calls of TDMR.INIT that vtdx saw, and TDMRs."""
+def enabled(xeon: Xeon) -> Enabled:
+    """Brings a machine up."""
     with xeon.boot() as guest:
         document = guest.json("enable")
         witness = guest.witness()
-    return document, len(witness.succeeded(TDMR_INIT)), len(witness.tdmrs())
-
-
-def _duration_of(step: str, document: Any) -> int:
-    (found,) = [one for one in document["steps"] if one["name"] == step]
-    return int(found["duration_ns"])
+    return Enabled(document, len(witness.succeeded(TDMR_INIT)), len(witness.tdmrs()))

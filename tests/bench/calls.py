@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,17 @@ from pathlib import Path
 from tests.bench.machines import Size, Xeon
 
 HERE = Path(__file__).parent
-UAPI = HERE.parents[1] / "kmod/include/uapi"
+PROJECT = HERE.parents[1]
+UAPI = PROJECT / "kmod/include/uapi"
 IN_GUEST, SWEEP = "/opt/calls", "/opt/guest_sweep.py"
+#: guest_sweep.py on this machine, with a driver that answers at once and does nothing.
+ANSWERED = """\
+import fcntl, os, runpy, sys
+from tdxhost import opening
+fcntl.ioctl = lambda *_: 0
+opening.open_device = lambda: os.open(os.devnull, os.O_RDONLY)
+runpy.run_path(sys.argv[1])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,23 @@ class Calls:
         return self.python_sweep_ns / self.sweep_ns
 
 
+@dataclass(frozen=True, slots=True)
+class HostSweep:
+    """Sweeps over this machine's CPUs, without a driver: ns for each CPU.
+
+    pin_ns is a C program that goes there, python_ns all that Python does for a CPU.
+    """
+
+    cpus: int
+    pin_ns: int
+    python_ns: int
+
+    @property
+    def added_us(self) -> float:
+        """What Python adds to what the kernel takes."""
+        return (self.python_ns - self.pin_ns) / 1000
+
+
 def calls(cpus: int = 8) -> Calls:
     """One boot, all of them in it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -54,17 +82,37 @@ def calls(cpus: int = 8) -> Calls:
         extra = {IN_GUEST: program, SWEEP: HERE / "guest_sweep.py"}
         with Xeon(Size(cpus, gib=2), extra=extra).boot() as guest:
             guest.json("cpu-enable")
-            found = dict(line.split() for line in guest.output(IN_GUEST).splitlines())
+            found = numbers_of(guest.output(IN_GUEST))
             python = guest.output("python3", SWEEP)
     return Calls(
         cpus=cpus,
-        getppid_ns=int(found["getppid"]),
-        unknown_ns=int(found["unknown"]),
-        get_status_ns=int(found["get_status"]),
-        cpu_enable_ns=int(found["cpu_enable"]),
-        sweep_ns=int(found["sweep"]),
+        getppid_ns=found["getppid"],
+        unknown_ns=found["unknown"],
+        get_status_ns=found["get_status"],
+        cpu_enable_ns=found["cpu_enable"],
+        sweep_ns=found["sweep"],
         python_sweep_ns=int(python),
     )
+
+
+def host_sweep() -> HostSweep:
+    """On this machine, the same programs that run in the guest."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "calls"
+        compile_calls(program)
+        pinned = numbers_of(_output(str(program)))["pin"]
+    words = (sys.executable, "-c", ANSWERED, str(HERE / "guest_sweep.py"))
+    return HostSweep(len(os.sched_getaffinity(0)), pinned, int(_output(*words)))
+
+
+def numbers_of(output: str) -> dict[str, int]:
+    """What the C program prints, by name."""
+    return {name: int(ns) for name, ns in (line.split() for line in output.splitlines())}
+
+
+def _output(*words: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def compile_calls(program: Path) -> None:
