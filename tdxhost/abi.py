@@ -5,6 +5,7 @@ What cffi gives has no static types; the functions here are where that ends.
 """
 
 from functools import cache
+from struct import Struct
 from typing import Any
 
 from tdxhost.errors import NotBuilt
@@ -20,6 +21,9 @@ except ImportError as error:
 ffi: Any = binding.ffi
 # Constants of the header by name; nothing is loaded, the process itself is "opened".
 lib: Any = ffi.dlopen(None)
+
+#: Types of the header, as the module struct writes them.
+CODES = {"uint8_t": "B", "uint16_t": "H", "uint32_t": "I", "uint64_t": "Q"}
 
 #: CPU, node or TDMR number that stands for "none" in every struct.
 NONE_U32 = 0xFFFFFFFF
@@ -58,11 +62,29 @@ def buffer_of(data: Any) -> Any:
 
 def members_of(data: Any) -> dict[str, int]:
     """Reads every member of a struct."""
-    return {name: int(getattr(data, name)) for name in member_names(ffi.typeof(data))}
+    kind = ffi.typeof(data)
+    names, layout = _layout(kind)
+    pointer = data if kind.kind == "pointer" else ffi.addressof(data)
+    return dict(zip(names, layout.unpack(ffi.buffer(pointer)), strict=True))
+
+
+@cache
+def _layout(kind: Any) -> tuple[tuple[str, ...], Struct]:
+    """Names of a struct's members, and how all are read at once: far faster than one by one."""
+    names, struct = member_names(kind), _struct_of(kind)
+    codes = "".join(CODES[field.type.cname] for _, field in struct.fields)
+    layout = Struct(f"={codes}")
+    # Headers of the ABI leave no gaps: what is read here is all of it.
+    if layout.size != ffi.sizeof(struct):
+        raise TypeError(f"{struct.cname} has gaps between its members")
+    return names, layout
 
 
 @cache
 def member_names(kind: Any) -> tuple[str, ...]:
     """Names of the members of a struct, or of what a pointer to one leads to."""
-    struct = kind.item if kind.kind == "pointer" else kind
-    return tuple(name for name, _ in struct.fields)
+    return tuple(name for name, _ in _struct_of(kind).fields)
+
+
+def _struct_of(kind: Any) -> Any:
+    return kind.item if kind.kind == "pointer" else kind

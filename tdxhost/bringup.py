@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -82,19 +82,17 @@ def choose_cpus(wanted: frozenset[int] | None, topology: Topology) -> list[int]:
     return sorted(wanted)
 
 
-def enable_cpus(driver: Driver, cpus: Iterable[int]) -> Iterator[CpuResult]:
+def enable_cpus(driver: Driver, cpus: Sequence[int]) -> tuple[CpuResult, ...]:
     """Enables each CPU by a call of its own made on it; the affinity is as before at the end."""
-    with affinity_kept():
-        for cpu in cpus:
-            try:
-                go_to(cpu)
-                result = driver.cpu_enable()
-            except CpuUnavailable:
-                yield _went_away(driver, cpu)
-            except Unsupported as error:
-                raise _owner(driver, error) from error
-            else:
-                yield result
+    try:
+        with affinity_kept():
+            results = driver.cpu_enable_each(cpus, go_to)
+    except Unsupported as error:
+        raise _owner(driver, error) from error
+    return tuple(
+        _went_away(driver, cpu) if result is None else result
+        for cpu, result in zip(cpus, results, strict=True)
+    )
 
 
 def _went_away(driver: Driver, cpu: int) -> CpuResult:

@@ -12,6 +12,7 @@ from tdxhost import abi
 from tdxhost.abi import lib
 from tdxhost.access import Access
 from tdxhost.errors import (
+    CpuUnavailable,
     DriverRefused,
     NoEnabledCpu,
     TdxAbsent,
@@ -56,6 +57,9 @@ class Driver(Source, Protocol):
         self, *, cpus: bool = True, retry: bool = False, skip_non_cmr: bool = False
     ) -> EnableResult: ...
     def cpu_enable(self) -> CpuResult: ...
+    def cpu_enable_each(
+        self, cpus: Sequence[int], go_to: Callable[[int], None]
+    ) -> tuple[CpuResult | None, ...]: ...
     def cpus_enable(self, cpus: Collection[int] | None = None) -> tuple[CpuResult, ...]: ...
 
 
@@ -131,14 +135,36 @@ class Device:
 
     def cpu_enable(self) -> CpuResult:
         """CPU_ENABLE on the CPU that the caller runs on; pin it first."""
-        result = abi.new("tdxhost_cpu_result")
-        argument = abi.new(
-            "tdxhost_cpu_enable",
-            result=abi.address_of(result),
-            entry_size=abi.size_of("tdxhost_cpu_result"),
+        (result,) = self.cpu_enable_each((0,), lambda _: None)
+        assert result is not None
+        return result
+
+    def cpu_enable_each(
+        self, cpus: Sequence[int], go_to: Callable[[int], None]
+    ) -> tuple[CpuResult | None, ...]:
+        """CPU_ENABLE on each CPU that go_to leads to; None for one where it is CpuUnavailable.
+
+        All memory is there before the first and read after the last: whatever is done on a CPU
+        that the caller has just come to takes several times as long.
+        """
+        entry_bytes = abi.size_of("tdxhost_cpu_result")
+        entries = abi.new_array("tdxhost_cpu_result", len(cpus))
+        begin = abi.address_of(entries)
+        argument = abi.new("tdxhost_cpu_enable")
+        unavailable = set()
+        for place, cpu in enumerate(cpus):
+            try:
+                go_to(cpu)
+            except CpuUnavailable:
+                unavailable.add(place)
+                continue
+            argument.result = begin + place * entry_bytes
+            argument.entry_size = entry_bytes
+            self._call("CPU_ENABLE", argument)
+        return tuple(
+            None if place in unavailable else CpuResult.of(abi.members_of(entries[place]))
+            for place in range(len(cpus))
         )
-        self._call("CPU_ENABLE", argument)
-        return CpuResult.of(abi.members_of(result))
 
     def cpus_enable(self, cpus: Collection[int] | None = None) -> tuple[CpuResult, ...]:
         """CPUS_ENABLE: a set of CPUs at once, None for every online one; ascending by CPU."""

@@ -155,22 +155,22 @@ class Record:
         older.
         """
         kind: Any = cls
-        return cls(
-            **{
-                name: convert(members[name])
-                for name, convert, needed in _readers(kind)
-                if needed or name in members
-            }
-        )
+        needed, later, converted = _readers(kind)
+        values: dict[str, Any] = {name: members[name] for name in needed}
+        values |= {name: members[name] for name in later if name in members}
+        for name, convert in converted:
+            values[name] = convert(values[name])
+        return cls(**values)
 
 
 @cache
-def _readers(kind: Any) -> tuple[tuple[str, Callable[[int], Any], bool], ...]:
-    """Members of a record, how each is read, and whether it has to be there."""
-    return tuple(
-        (field.name, CONVERT.get(field.name, int), field.default is MISSING)
-        for field in fields(kind)
-    )
+def _readers(
+    kind: Any,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, Callable[[int], Any]], ...]]:
+    """Members that a record needs, those that came later, and those that are more than a number."""
+    needed = tuple(field.name for field in fields(kind) if field.default is MISSING)
+    later = tuple(field.name for field in fields(kind) if field.default is not MISSING)
+    return needed, later, tuple((name, CONVERT[name]) for name in needed if name in CONVERT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ def run(context: Context) -> ExitCode:
         info = driver.get_info()
         verdict = context.judge.host(info)
         cpus = choose_cpus(wanted, Topology())
-        results = [] if verdict else list(enable_cpus(driver, cpus))
+        results = [] if verdict else enable_cpus(driver, cpus)
     verdict = combine(verdict, context.judge.cpus(results))
     return context.finish(
         verdict,

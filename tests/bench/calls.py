@@ -59,12 +59,13 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class HostSweep:
-    """Sweeps over this machine's CPUs, without a driver: ns for each CPU.
+    """A sweep over this machine's CPUs, with a driver that does nothing: ns for each CPU.
 
-    pin_ns is a C program that goes there, python_ns all that Python does for a CPU.
+    pin_ns is what the kernel takes of it, program_ns that of a C program that goes there.
     """
 
     cpus: int
+    program_ns: int
     pin_ns: int
     python_ns: int
 
@@ -91,7 +92,7 @@ def calls(cpus: int = 8) -> Calls:
         get_status_ns=found["get_status"],
         cpu_enable_ns=found["cpu_enable"],
         sweep_ns=found["sweep"],
-        python_sweep_ns=int(python),
+        python_sweep_ns=numbers_of(python)["sweep"],
     )
 
 
@@ -100,9 +101,10 @@ def host_sweep() -> HostSweep:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "calls"
         compile_calls(program)
-        pinned = numbers_of(_output(str(program)))["pin"]
-    words = (sys.executable, "-c", ANSWERED, str(HERE / "guest_sweep.py"))
-    return HostSweep(len(os.sched_getaffinity(0)), pinned, int(_output(*words)))
+        alone = numbers_of(_output(str(program)))
+    swept = numbers_of(_output(sys.executable, "-c", ANSWERED, str(HERE / "guest_sweep.py")))
+    cpus = len(os.sched_getaffinity(0))
+    return HostSweep(cpus, alone["pin"], swept["pin"], swept["sweep"])
 
 
 def numbers_of(output: str) -> dict[str, int]:

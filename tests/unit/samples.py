@@ -2,7 +2,7 @@
 """Records as a driver would answer them, to render and to judge."""
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -224,6 +224,11 @@ class FakeDriver:
 
     def cpu_enable(self) -> CpuResult:
         return self.cpus[0]
+
+    def cpu_enable_each(
+        self, cpus: Sequence[int], go_to: Callable[[int], None]
+    ) -> tuple[CpuResult | None, ...]:
+        return tuple(self.cpu_enable() for _ in cpus)
 
     def cpus_enable(self, cpus: Collection[int] | None = None) -> tuple[CpuResult, ...]:
         return tuple(one for one in self.cpus if cpus is None or one.cpu in cpus)

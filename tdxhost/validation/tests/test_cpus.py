@@ -140,7 +140,7 @@ def test_partial(
     before = Standing.of(driver)
     chosen = half_of(packages_of(host, cpus), rng)
     progress(f"enabling {names(chosen)}")
-    answers = list(enable_cpus(driver, chosen))
+    answers = enable_cpus(driver, chosen)
     results = results_of(driver)
     measure_cpus(measure, results, chosen)
     none_of(
@@ -196,7 +196,7 @@ def test_rest(
     done = enabled_cpus(driver)
     left = sorted(set(everywhere(cpus, topology)) - set(done))
     before = driver.get_cpus()
-    answers = list(enable_cpus(driver, left))
+    answers = enable_cpus(driver, left)
     results = results_of(driver)
     measure_cpus(measure, results, left)
     # A driver that was loaded anew does not know of CPUs that an earlier one has enabled.
@@ -251,11 +251,11 @@ def test_enable(
     if options["order"] == "at-once":
         order: list[int] = []
         with Calls() as calls:
-            answers = list(calls.cpus_enable())
+            answers = calls.cpus_enable()
     else:
         order = in_order(everywhere(cpus, topology), options["order"], rng)
         progress(f"in this order: {', '.join(map(str, order))}")
-        answers = list(enable_cpus(driver, order))
+        answers = enable_cpus(driver, order)
     results = results_of(driver)
     measure_cpus(measure, results, [answer.cpu for answer in answers])
     none_of(
@@ -311,7 +311,7 @@ def test_again(driver: Driver, cpus: tuple[int, ...]) -> None:
     enabled = sorted(set(enabled_cpus(driver)) & set(cpus))
     if not enabled:
         could_not_run("no CPU is enabled that this process may run on")
-    one_by_one = list(enable_cpus(driver, enabled))
+    one_by_one = enable_cpus(driver, enabled)
     with Calls() as calls:
         together = calls.cpus_enable(enabled)
     none_of(

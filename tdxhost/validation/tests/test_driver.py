@@ -84,7 +84,7 @@ def test_reload(open_driver: Opener, options: Mapping[str, Any], judge: Judge) -
     with open_driver() as driver:
         problems = [*record_changes(info, driver.get_info()), *not_forgotten(driver)]
         enabled = [cpu.cpu for cpu in before.cpus if cpu.state is CpuState.ENABLED]
-        answers = list(enable_cpus(driver, enabled))
+        answers = enable_cpus(driver, enabled)
     none_of(
         [
             *(f"GET_INFO, after the driver was loaded again: {said}" for said in problems),
@@ -220,7 +220,7 @@ def test_uevents(driver: Driver, host: Host, cpus: tuple[int, ...], judge: Judge
     (answer,) = enable_cpus(driver, left[:1])
     first = received(monitor, EVENTS_S)
     status = driver.get_status()
-    list(enable_cpus(driver, left[:1]))
+    enable_cpus(driver, left[:1])
     again = received(monitor, SILENCE_S, every=True)
     if answer.error:
         raise AssertionError(f"CPU {answer.cpu}: {why_failed(answer, judge)}")
