@@ -5,7 +5,17 @@
 
 #include <linux/types.h>
 
-struct tdxhost_step_result;
+#include "tdxhost.h"
+
+static inline struct tdmr_memory direct_memory_of(const struct tdxhost_map *map)
+{
+	return (struct tdmr_memory){
+		.regions = map->tdx.list,
+		.nr_regions = map->tdx.nr,
+		.cmrs = map->metadata.cmrs,
+		.nr_cmrs = map->metadata.nr_cmrs,
+	};
+}
 
 int direct_find_memory(struct tdxhost_step_result *result, u32 flags);
 int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags);
@@ -16,7 +26,7 @@ int direct_config_keys(struct tdxhost_step_result *result, u32 flags);
 int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags);
 void direct_undo(void);
 
-int direct_tdmrs_init(void);
-void direct_tdmrs_exit(void);
+int direct_no_layout(struct tdxhost_step_result *result, int error,
+		     const struct tdmr_misfit *misfit);
 
 #endif /* TDXHOST_DIRECT_H */

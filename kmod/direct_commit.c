@@ -2,6 +2,7 @@
 /* Provider "direct": TDH.SYS.CONFIG, and keys: from here on nothing can be undone. */
 #include <linux/bitmap.h>
 #include <linux/cpu.h>
+#include <linux/cpumask.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
@@ -12,6 +13,7 @@
 
 #include "compat.h"
 #include "direct.h"
+#include "direct_crew.h"
 #include "seamcall.h"
 #include "tdxhost.h"
 
@@ -36,6 +38,9 @@ struct tdmr_info {
 /* Packages that have their key, by Linux's number; written by tdx_enable() alone. */
 static DECLARE_BITMAP(keyed, MAX_LOCAL_APIC);
 static bool all_keyed;
+
+/* Of the cache flush: one member, from TDH.SYS.CONFIG to the step of its own. */
+static struct crew flushers;
 
 /**
  * tdxhost_keys_pending() - whether a package still has to get its key
@@ -66,6 +71,20 @@ static void fill_tdmr_info(struct tdmr_info *info, const struct tdmr *tdmr)
 	}
 }
 
+static void flush(struct crew *crew)
+{
+	wbinvd_on_all_cpus();
+}
+
+/* On another CPU, if there is one: this one makes a SEAMCALL meanwhile. */
+static void start_flushing(void)
+{
+	unsigned int here = raw_smp_processor_id(), cpu = cpumask_any_but(cpu_online_mask, here);
+
+	crew_gather(&flushers, flush);
+	crew_send(&flushers, cpu < nr_cpu_ids ? cpu : here);
+}
+
 static int config(struct tdxhost_step_result *result, u64 array_pa, u32 nr)
 {
 	struct tdxhost_platform platform;
@@ -77,7 +96,10 @@ static int config(struct tdxhost_step_result *result, u64 array_pa, u32 nr)
 
 	tdxhost_platform_get(&platform);
 	call.in.r8 = platform.keyid_first;
+	start_flushing();
 	ret = tdxhost_step_call(result, &call);
+	if (ret)
+		crew_wait(&flushers);
 	if (tdxhost_status_code(call.status) == TDX_SYS_CONFIG_NOT_PENDING)
 		tdxhost_cpus_log_missing();
 	return ret;
@@ -87,6 +109,8 @@ static int config(struct tdxhost_step_result *result, u64 array_pa, u32 nr)
  * direct_config() - step 7: tell the TDX module its TDMRs, its PAMTs and its KeyID
  * @result: of the step
  * @flags: unused
+ *
+ * The cache flush begins here: nobody has anything to do with the PAMTs any more.
  *
  * Context: task, may sleep. CPU hotplug lock held.
  * Return: 0 or a negative errno, with the reason in @result.
@@ -133,14 +157,14 @@ out:
  * @flags: unused
  *
  * Written back after TDH.SYS.KEY.CONFIG such a line would destroy what the TDX
- * module has put there.
+ * module has put there. It has begun beside TDH.SYS.CONFIG, and ends here.
  *
  * Context: task, may sleep. CPU hotplug lock held.
  * Return: 0.
  */
 int direct_flush_caches(struct tdxhost_step_result *result, u32 flags)
 {
-	wbinvd_on_all_cpus();
+	crew_wait(&flushers);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Provider "direct": the steps before TDH.SYS.CONFIG, all of which can be undone. */
+/* Provider "direct": the steps before memory is allocated, and how all is undone. */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/cpu.h>
@@ -27,16 +27,6 @@ int direct_find_memory(struct tdxhost_step_result *result, u32 flags)
 	return tdxhost_memory_find(result, flags & TDXHOST_ENABLE_SKIP_NON_CMR);
 }
 
-static struct tdmr_memory memory_of(const struct tdxhost_map *map)
-{
-	return (struct tdmr_memory){
-		.regions = map->tdx.list,
-		.nr_regions = map->tdx.nr,
-		.cmrs = map->metadata.cmrs,
-		.nr_cmrs = map->metadata.nr_cmrs,
-	};
-}
-
 static int too_many_tdmrs(struct tdxhost_step_result *result)
 {
 	if (result->bytes)
@@ -56,7 +46,7 @@ static int too_many_reserved(struct tdxhost_step_result *result)
 }
 
 /* @error: of tdmr_layout() or tdmr_fit() */
-static int no_layout(struct tdxhost_step_result *result, int error,
+int direct_no_layout(struct tdxhost_step_result *result, int error,
 		     const struct tdmr_misfit *misfit)
 {
 	result->base_pa = misfit->base;
@@ -87,7 +77,7 @@ int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags)
 	const struct tdmr_limits *limits = &map->metadata.limits;
 	/* One more than there can be: tdmr_layout() wants it. */
 	struct tdmr *tdmrs = kvcalloc(limits->max_tdmrs + 1UL, sizeof(*tdmrs), GFP_KERNEL);
-	const struct tdmr_memory memory = memory_of(map);
+	const struct tdmr_memory memory = direct_memory_of(map);
 	struct tdmr_misfit misfit = {};
 	int ret = 0, nr;
 
@@ -98,7 +88,7 @@ int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags)
 	nr = tdmr_layout(tdmrs, &memory, limits, &misfit);
 	if (nr < 0) {
 		kvfree(tdmrs);
-		ret = no_layout(result, nr, &misfit);
+		ret = direct_no_layout(result, nr, &misfit);
 		goto out;
 	}
 	map->tdmrs = tdmrs;
@@ -106,106 +96,6 @@ int direct_lay_out_tdmrs(struct tdxhost_step_result *result, u32 flags)
 out:
 	tdxhost_map_unlock();
 	return ret;
-}
-
-static int no_room(struct tdxhost_step_result *result, const struct tdmr *tdmr)
-{
-	result->base_pa = tdmr->base;
-	result->bytes = tdmr->size;
-	result->needed = tdmr_pamt_bytes(tdmr);
-	pr_err("no %llu contiguous bytes for the PAMTs of TDMR [%#llx, %#llx)\n", result->needed,
-	       tdmr->base, tdmr->base + tdmr->size);
-	return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
-}
-
-/* Publishes a piece, and where in it the PAMTs of its TDMR are so far. */
-static void add_piece(struct tdxhost_map *map, const struct tdmr_piece *piece)
-{
-	tdxhost_map_lock();
-	tdmr_place(&map->tdmrs[map->nr_pieces], piece->base);
-	map->pieces[map->nr_pieces++] = *piece;
-	map->pamt_bytes += piece->size;
-	tdxhost_status_pamt(map->pamt_bytes);
-	tdxhost_status_progress(map->nr_pieces, map->nr_tdmrs);
-	tdxhost_map_unlock();
-}
-
-/* tdx_enable() alone changes the map, so it may be read without the lock. */
-static int alloc_pieces(struct tdxhost_map *map, struct tdxhost_step_result *result)
-{
-	const struct tdmr_limits *limits = &map->metadata.limits;
-	const struct tdmr_memory memory = memory_of(map);
-
-	map->pieces = kvcalloc(map->nr_tdmrs, sizeof(*map->pieces), GFP_KERNEL);
-	if (!map->pieces)
-		return tdxhost_step_fail(result, TDXHOST_CODE_NO_MEMORY, TDXHOST_NONE);
-	while (map->nr_pieces < map->nr_tdmrs) {
-		const struct tdmr *tdmr = &map->tdmrs[map->nr_pieces];
-		u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &memory, limits);
-		u64 more = tdmr_spread_bytes(tdmr, map->nr_tdmrs, limits);
-		struct tdmr_piece piece;
-		int ret = -EINTR;
-
-		if (!tdxhost_is_stopped())
-			ret = tdxhost_pamt_alloc(&piece, bytes + more, tdmr->node, &memory, limits);
-		if (ret == -ENOMEM && more)
-			ret = tdxhost_pamt_alloc(&piece, bytes, tdmr->node, &memory, limits);
-		if (ret == -EINTR)
-			return tdxhost_step_fail(result, TDXHOST_CODE_INTERRUPTED, TDXHOST_NONE);
-		if (ret)
-			return no_room(result, tdmr);
-		add_piece(map, &piece);
-	}
-	return 0;
-}
-
-/* map_lock is held */
-static void trim_pieces(struct tdxhost_map *map)
-{
-	u32 i;
-
-	map->pamt_bytes = 0;
-	for (i = 0; i < map->nr_pieces; i++) {
-		tdxhost_pamt_trim(&map->pieces[i]);
-		map->pamt_bytes += map->pieces[i].size;
-	}
-	tdxhost_status_pamt(map->pamt_bytes);
-}
-
-static int fit_tdmrs(struct tdxhost_map *map, struct tdxhost_step_result *result)
-{
-	const struct tdmr_limits *limits = &map->metadata.limits;
-	const struct tdmr_memory memory = memory_of(map);
-	struct tdmr_misfit misfit = {};
-	int nr;
-
-	tdxhost_map_lock();
-	nr = tdmr_fit(map->tdmrs, map->pieces, map->nr_pieces, &memory, limits, &misfit);
-	if (nr > 0) {
-		map->nr_tdmrs = tdmr_spread(map->tdmrs, nr, map->pieces, map->nr_pieces, &memory,
-					    limits, num_online_cpus());
-		trim_pieces(map);
-	}
-	tdxhost_map_unlock();
-	return nr < 0 ? no_layout(result, nr, &misfit) : 0;
-}
-
-/**
- * direct_alloc_pamts() - step 6: memory for PAMTs, which makes reserved areas
- * @result: of the step
- * @flags: unused
- *
- * Context: task, may sleep.
- * Return: 0 or a negative errno, with the reason in @result.
- */
-int direct_alloc_pamts(struct tdxhost_step_result *result, u32 flags)
-{
-	struct tdxhost_map *map = tdxhost_map_lock();
-	int ret;
-
-	tdxhost_map_unlock();
-	ret = alloc_pieces(map, result);
-	return ret ? ret : fit_tdmrs(map, result);
 }
 
 /**

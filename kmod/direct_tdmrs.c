@@ -7,29 +7,24 @@
  * one TDMR after the other, on a CPU that is near to it: what it initialises is a PAMT
  * in that node's memory.
  */
-#include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/lockdep.h>
 #include <linux/mutex.h>
-#include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
+#include <linux/smp.h>
 #include <linux/topology.h>
-#include <linux/workqueue.h>
 
-#include "compat.h"
 #include "direct.h"
+#include "direct_crew.h"
 #include "seamcall.h"
 #include "tdxhost.h"
 
 /* What all workers share. */
 struct job {
+	struct crew crew;
 	struct tdmr *tdmrs;
 	u32 nr_tdmrs;
-	/* Set by whoever wants all workers to come to an end; read without lock. */
-	bool stop;
-	atomic_t working;
-	struct completion over;
 	/* Protects what follows, and who has taken which TDMR. */
 	struct mutex lock;
 	u64 gib_done;
@@ -38,21 +33,8 @@ struct job {
 	int ret;
 };
 
-struct worker {
-	struct work_struct work;
-	struct job *job;
-	int node;
-};
-
-/*
- * Nothing is allocated: past TDH.SYS.CONFIG nothing should be able to fail but the TDX
- * module. Written by tdx_enable() alone, one at a time.
- */
-static DEFINE_PER_CPU(struct worker, workers);
-static struct cpumask working_cpus;
+/* CPUs without a worker. Written by tdx_enable() alone, one at a time. */
 static struct cpumask free_cpus;
-
-static struct workqueue_struct *queue;
 
 static u64 bytes_left(const struct tdmr *tdmr)
 {
@@ -78,17 +60,16 @@ static u32 find_largest(const struct job *job, int node)
 }
 
 /* A TDMR of the worker's node while there is one, then any; NULL when there is none. */
-static struct tdmr *take(const struct worker *worker)
+static struct tdmr *take(struct job *job, int node)
 {
-	struct job *job = worker->job;
 	struct tdmr *tdmr = NULL;
 	u32 i;
 
 	mutex_lock(&job->lock);
-	i = find_largest(job, worker->node);
+	i = find_largest(job, node);
 	if (i == job->nr_tdmrs)
 		i = find_largest(job, NUMA_NO_NODE);
-	if (i < job->nr_tdmrs && !job->stop) {
+	if (i < job->nr_tdmrs && !crew_is_stopped(&job->crew)) {
 		tdmr = &job->tdmrs[i];
 		tdmr->taken = true;
 	}
@@ -132,7 +113,7 @@ static void account(struct job *job, const struct tdxhost_call *call)
 	} else {
 		job->ret = tdxhost_step_took(result, call);
 		if (job->ret)
-			WRITE_ONCE(job->stop, true);
+			crew_stop(&job->crew);
 	}
 	result->chain_ns = chain_ns;
 	mutex_unlock(&job->lock);
@@ -142,25 +123,24 @@ static void init_tdmr(struct job *job, struct tdmr *tdmr)
 {
 	struct tdxhost_call call = { .leaf = TDH_SYS_TDMR_INIT, .in.rcx = tdmr->base };
 
-	while (bytes_left(tdmr) && !READ_ONCE(job->stop) && !tdxhost_is_stopped()) {
-		if (tdxhost_seamcall_stretch(&call, tdmr->base + tdmr->size))
+	while (bytes_left(tdmr) && !crew_is_stopped(&job->crew)) {
+		if (!tdxhost_seamcall_stretch(&call, tdmr->base + tdmr->size))
+			advance(job, tdmr, bytes_done(&call, tdmr));
+		else if (!tdxhost_wait_again(call.again))
 			break;
-		advance(job, tdmr, bytes_done(&call, tdmr));
 		cond_resched();
 	}
 	account(job, &call);
 }
 
-static void init_some(struct work_struct *work)
+static void init_some(struct crew *crew)
 {
-	struct worker *worker = container_of(work, struct worker, work);
-	struct job *job = worker->job;
+	struct job *job = container_of(crew, struct job, crew);
+	int node = cpu_to_node(raw_smp_processor_id());
 	struct tdmr *tdmr;
 
-	while ((tdmr = take(worker)))
+	while ((tdmr = take(job, node)))
 		init_tdmr(job, tdmr);
-	if (atomic_dec_and_test(&job->working))
-		complete(&job->over);
 }
 
 /* A free CPU among some; of a core that is free as a whole, if there is one. */
@@ -190,23 +170,10 @@ static void find_free(void)
 {
 	int cpu;
 
-	cpumask_clear(&working_cpus);
 	cpumask_clear(&free_cpus);
 	for_each_online_cpu(cpu)
 		if (tdxhost_cpu_enabled(cpu))
 			cpumask_set_cpu(cpu, &free_cpus);
-}
-
-static void start_on(struct job *job, int cpu)
-{
-	struct worker *worker = per_cpu_ptr(&workers, cpu);
-
-	cpumask_clear_cpu(cpu, &free_cpus);
-	cpumask_set_cpu(cpu, &working_cpus);
-	*worker = (struct worker){ .job = job, .node = cpu_to_node(cpu) };
-	INIT_WORK(&worker->work, init_some);
-	atomic_inc(&job->working);
-	queue_work_on(cpu, queue, &worker->work);
 }
 
 /* One worker for each TDMR that is left, but no two on a CPU. */
@@ -225,21 +192,10 @@ static void start(struct job *job)
 		cpu = pick_cpu(job->tdmrs[i].node);
 		if (cpu >= nr_cpu_ids)
 			break;
-		start_on(job, cpu);
+		cpumask_clear_cpu(cpu, &free_cpus);
+		crew_send(&job->crew, cpu);
 	}
 	mutex_unlock(&job->lock);
-}
-
-static void wait_for(struct job *job)
-{
-	int cpu;
-
-	if (atomic_dec_and_test(&job->working))
-		complete(&job->over);
-	if (wait_for_completion_interruptible(&job->over))
-		WRITE_ONCE(job->stop, true);
-	for_each_cpu(cpu, &working_cpus)
-		flush_work(&per_cpu_ptr(&workers, cpu)->work);
 }
 
 /* What an earlier attempt has done counts as taken. */
@@ -284,40 +240,16 @@ int direct_init_tdmrs(struct tdxhost_step_result *result, u32 flags)
 	struct job job = {
 		.tdmrs = map->tdmrs,
 		.nr_tdmrs = map->nr_tdmrs,
-		.working = ATOMIC_INIT(1),
 		.result = result,
 	};
 
 	/* Nobody changes the TDMRs after TDH.SYS.CONFIG. */
 	tdxhost_map_unlock();
-	init_completion(&job.over);
 	mutex_init(&job.lock);
+	crew_gather(&job.crew, init_some);
 	resume(&job);
 	start(&job);
-	wait_for(&job);
+	crew_wait(&job.crew);
 	mutex_destroy(&job.lock);
 	return outcome(&job);
-}
-
-/**
- * direct_tdmrs_init() - get ready for direct_init_tdmrs()
- *
- * Context: task, may sleep.
- * Return: 0 or -ENOMEM.
- */
-int direct_tdmrs_init(void)
-{
-	/* SEAMCALLs one after the other are no work that others should have to wait for. */
-	queue = alloc_workqueue("tdxhost", WQ_CPU_INTENSIVE | TDXHOST_WQ_PERCPU, 0);
-	return queue ? 0 : -ENOMEM;
-}
-
-/**
- * direct_tdmrs_exit() - undo direct_tdmrs_init()
- *
- * Context: task, may sleep.
- */
-void direct_tdmrs_exit(void)
-{
-	destroy_workqueue(queue);
 }

@@ -22,7 +22,14 @@ struct request {
 	const struct tdmr_limits *limits;
 	/* Whether GiB will do that have no reserved area left. */
 	bool crowded_too;
+	/* Set when nothing is asked for any more. */
+	const bool *stop;
 };
+
+static bool is_over(const struct request *request)
+{
+	return READ_ONCE(*request->stop) || fatal_signal_pending(current);
+}
 
 /*
  * alloc_contig_pages() can't be told which memory to take, so the range to ask for
@@ -94,7 +101,7 @@ static unsigned long alloc_pfns(const struct request *request, int node)
 {
 	unsigned long floor = node_start_pfn(node), end = node_end_pfn(node), nr = request->nr;
 
-	while (end >= floor + nr && !fatal_signal_pending(current)) {
+	while (end >= floor + nr && !is_over(request)) {
 		unsigned long start = ALIGN_DOWN(end - nr, pageblock_nr_pages), bad;
 
 		if (start < floor || !start)
@@ -119,7 +126,7 @@ static unsigned long alloc_near(const struct request *request, int node)
 	if (node != NUMA_NO_NODE && node_online(node))
 		pfn = alloc_pfns(request, node);
 	for_each_node_state(other, N_MEMORY) {
-		if (pfn || fatal_signal_pending(current))
+		if (pfn || is_over(request))
 			break;
 		if (other != node)
 			pfn = alloc_pfns(request, other);
@@ -142,17 +149,24 @@ static bool any_crowded(const struct tdmr_memory *memory, const struct tdmr_limi
  * @node: NUMA node to take it from, if it can be
  * @memory: all memory that has to be laid out
  * @limits: what the TDX module allows
+ * @stop: set by others when nothing is wanted any more
  *
  * A GiB that has as many holes as a TDMR can have reserved areas is the last
  * choice: PAMTs there are likely to be one hole too many.
  *
  * Context: task, may sleep.
- * Return: 0, -ENOMEM, or -EINTR when a fatal signal ended it.
+ * Return: 0, -ENOMEM, or -EINTR when @stop or a fatal signal ended it.
  */
 int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node,
-		       const struct tdmr_memory *memory, const struct tdmr_limits *limits)
+		       const struct tdmr_memory *memory, const struct tdmr_limits *limits,
+		       const bool *stop)
 {
-	struct request request = { PFN_DOWN(bytes), memory, limits };
+	struct request request = {
+		.nr = PFN_DOWN(bytes),
+		.memory = memory,
+		.limits = limits,
+		.stop = stop,
+	};
 	unsigned long pfn = alloc_near(&request, node);
 
 	if (!pfn && any_crowded(memory, limits)) {
@@ -160,7 +174,7 @@ int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node,
 		pfn = alloc_near(&request, node);
 	}
 	if (!pfn)
-		return fatal_signal_pending(current) ? -EINTR : -ENOMEM;
+		return is_over(&request) ? -EINTR : -ENOMEM;
 	*piece = (struct tdmr_piece){ .base = PFN_PHYS(pfn), .size = bytes };
 	return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "compat.h"
 #include "direct.h"
+#include "direct_crew.h"
 #include "provider.h"
 #include "seamcall.h"
 #include "steps.h"
@@ -120,16 +121,16 @@ static int direct_init(void)
 	ret = tdxhost_memory_init();
 	if (ret)
 		goto vmx_exit;
-	ret = direct_tdmrs_init();
+	ret = crew_init();
 	if (ret)
 		goto memory_exit;
 	ret = tdxhost_power_init();
 	if (ret)
-		goto tdmrs_exit;
+		goto exit_crew;
 	return 0;
 
-tdmrs_exit:
-	direct_tdmrs_exit();
+exit_crew:
+	crew_exit();
 memory_exit:
 	tdxhost_memory_exit();
 vmx_exit:
@@ -140,7 +141,7 @@ vmx_exit:
 static void direct_exit(void)
 {
 	tdxhost_power_exit();
-	direct_tdmrs_exit();
+	crew_exit();
 	tdxhost_memory_exit();
 	tdxhost_vmx_exit();
 }

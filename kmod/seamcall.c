@@ -209,8 +209,8 @@ bool tdxhost_wait_again(bool again)
  * @call: what to call; holds the outcome of the last call afterwards
  * @rdx_end: the work is done when RDX has come here
  *
- * Returns after some calls, done or not, so that the caller can look around. A
- * caller that is stopped tries no more, which leaves @call->again set.
+ * Returns after some calls, done or not, so that the caller can look around. Where @call->again
+ * is set it is to be called once more, after tdxhost_wait_again().
  *
  * Context: task, may sleep. The CPU must be enabled.
  * Return: 0 for a status of success class, otherwise a negative errno.
@@ -219,11 +219,9 @@ int tdxhost_seamcall_stretch(struct tdxhost_call *call, u64 rdx_end)
 {
 	unsigned long flags;
 
-	do {
-		local_irq_save(flags);
-		seamcall_windowed(call, rdx_end);
-		local_irq_restore(flags);
-	} while (tdxhost_wait_again(call->again));
+	local_irq_save(flags);
+	seamcall_windowed(call, rdx_end);
+	local_irq_restore(flags);
 	return tdxhost_call_errno(call);
 }
 
@@ -231,10 +229,17 @@ int tdxhost_seamcall_stretch(struct tdxhost_call *call, u64 rdx_end)
  * tdxhost_seamcall() - SEAMCALL on the CPU that the caller runs on
  * @call: what to call; holds the outcome afterwards
  *
+ * A caller that is stopped tries no more, which leaves @call->again set.
+ *
  * Context: task, may sleep. The CPU must be enabled.
  * Return: 0 for a status of success class, otherwise a negative errno.
  */
 int tdxhost_seamcall(struct tdxhost_call *call)
 {
-	return tdxhost_seamcall_stretch(call, 0);
+	int ret;
+
+	do {
+		ret = tdxhost_seamcall_stretch(call, 0);
+	} while (tdxhost_wait_again(call->again));
+	return ret;
 }

@@ -45,7 +45,8 @@ struct tdxhost_regs {
  * struct tdxhost_call - one SEAMCALL: what goes in, and what came of it
  * @leaf: RAX
  * @in: registers that go in; a repeated call starts from them again
- * @out: registers of the last try; those of @in where the TDX module was not reached
+ * @out: registers of the last try: those of @in where SEAMCALL did not reach the TDX module, 0
+ *	where VMX operation could not be entered
  * @status: RAX as the TDX module left it; 0 where it was not reached
  * @code: TDXHOST_CODE_*; NONE for a status of success class
  * @trap: vector of the fault, 0 for none

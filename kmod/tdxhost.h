@@ -195,7 +195,8 @@ u32 tdxhost_host_code(void);
 
 /* pamt.c */
 int tdxhost_pamt_alloc(struct tdmr_piece *piece, u64 bytes, int node,
-		       const struct tdmr_memory *memory, const struct tdmr_limits *limits);
+		       const struct tdmr_memory *memory, const struct tdmr_limits *limits,
+		       const bool *stop);
 void tdxhost_pamt_trim(struct tdmr_piece *piece);
 void tdxhost_pamt_free(struct tdmr_piece *piece);
 

@@ -93,11 +93,11 @@ MEMORY = (
         steps=(*UP, "memory.pamts"),
         edits=(
             Edit(
-                "direct_prepare.c",
-                "u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &memory, limits);",
-                "u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &memory, limits) + 4096;",
+                "direct_pamts.c",
+                "u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &job->memory, limits);",
+                "u64 bytes = tdmr_piece_bytes(tdmr, map->nr_tdmrs, &job->memory, limits) + 4096;",
             ),
-            Edit("direct_prepare.c", "\t\ttdxhost_pamt_trim(&map->pieces[i]);\n", ""),
+            Edit("direct_pamts.c", "\t\ttdxhost_pamt_trim(&map->pieces[i]);\n", ""),
         ),
     ),
 )
