@@ -130,6 +130,18 @@ static int enable_in_vmx(struct tdxhost_request *request, struct tdxhost_attempt
 	return ret;
 }
 
+/* Whether there is nothing to do on this CPU; @result is then what was done. */
+static bool done_before(struct tdxhost_cpu_result *result)
+{
+	int cpu = smp_processor_id();
+
+	if (!tdxhost_cpu_enabled(cpu))
+		return false;
+	tdxhost_cpu_result(cpu, result);
+	result->flags |= TDXHOST_CPU_WAS_DONE;
+	return true;
+}
+
 /**
  * tdxhost_cpu_enable() - tdx_cpu_enable(): make the TDX module usable on this CPU
  * @request: the request
@@ -150,9 +162,7 @@ int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *
 	lockdep_assert_irqs_disabled();
 	lockdep_assert_preemption_disabled();
 
-	if (tdxhost_cpu_enabled(smp_processor_id())) {
-		*result = record->last;
-		result->flags |= TDXHOST_CPU_WAS_DONE;
+	if (done_before(result)) {
 		attempt->again = false;
 		return 0;
 	}
@@ -210,25 +220,33 @@ static void log_cpus(const struct cpumask *cpus, const struct tdxhost_attempt *a
 	}
 }
 
-/**
- * tdxhost_cpu_enable_here() - enable the CPU that the caller runs on
- * @attempt: zeroed; what it came to
- *
- * Context: task that stays on its CPU, may sleep.
- */
-void tdxhost_cpu_enable_here(struct tdxhost_attempt *attempt)
+static noinline_for_stack void enable_here(struct tdxhost_cpu_result *result)
 {
 	struct tdxhost_request request = {};
+	struct tdxhost_attempt attempt = {};
 	unsigned long flags;
 
 	do {
 		request.pass++;
 		local_irq_save(flags);
-		tdxhost_cpu_enable(&request, attempt);
+		tdxhost_cpu_enable(&request, &attempt);
 		local_irq_restore(flags);
-	} while (tdxhost_wait_again(attempt->again));
-	if (attempt->result.error)
-		log_cpu(&attempt->result, 0);
+	} while (tdxhost_wait_again(attempt.again));
+	*result = attempt.result;
+	if (result->error)
+		log_cpu(result, 0);
+}
+
+/**
+ * tdxhost_cpu_enable_here() - enable the CPU that the caller runs on
+ * @result: what it came to
+ *
+ * Context: task that stays on its CPU, may sleep.
+ */
+void tdxhost_cpu_enable_here(struct tdxhost_cpu_result *result)
+{
+	if (!done_before(result))
+		enable_here(result);
 }
 
 static void enable_for(void *data)
@@ -428,7 +446,7 @@ unsigned int tdxhost_package_online(u32 package, unsigned int but)
 static int cpu_online_callback(unsigned int cpu)
 {
 	struct cpu_record *record = per_cpu_ptr(&records, cpu);
-	struct tdxhost_attempt attempt = {};
+	struct tdxhost_cpu_result result;
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&record->lock, flags);
@@ -438,7 +456,7 @@ static int cpu_online_callback(unsigned int cpu)
 
 	/* The CPU is good for everything but TDX, whatever comes of it. */
 	if (tdxhost_module_wants_cpus()) {
-		tdxhost_cpu_enable_here(&attempt);
+		tdxhost_cpu_enable_here(&result);
 		tdxhost_status_cpus_changed();
 	}
 	return 0;

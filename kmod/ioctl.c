@@ -31,6 +31,7 @@
 /* Longest CPU mask that is looked at: far more CPUs than a kernel can be built for. */
 #define MAX_MASK_BYTES PAGE_SIZE
 
+static_assert(sizeof(u64) == MIN_USER_SIZE);
 static_assert(sizeof(struct tdxhost_info) == 80);
 static_assert(sizeof(struct tdxhost_status) == 96);
 static_assert(sizeof(struct tdxhost_cpu_result) == 120);
@@ -62,12 +63,28 @@ static bool array_counts_only(const struct user_array *array)
 	return !array->address && !array->count;
 }
 
+/* Some words at a time: for so few bytes copy_to_user() takes longer to begin than to copy. */
+static int copy_out(void __user *to, const void *from, size_t bytes)
+{
+	if (!user_write_access_begin(to, bytes))
+		return -EFAULT;
+	unsafe_copy_to_user(to, from, bytes, fault);
+	user_write_access_end();
+	return 0;
+
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
 static int array_put(const struct user_array *array, u32 i, const void *entry, size_t size)
 {
 	u8 __user *to = array->address + (size_t)i * array->entry_size;
 	size_t known = min_t(size_t, array->entry_size, size);
 
-	if (copy_to_user(to, entry, known) || clear_user(to + known, array->entry_size - known))
+	if (copy_out(to, entry, known))
+		return -EFAULT;
+	if (known < array->entry_size && clear_user(to + known, array->entry_size - known))
 		return -EFAULT;
 	return 0;
 }
@@ -133,7 +150,7 @@ static int cpu_enable(void *arg)
 {
 	struct tdxhost_cpu_enable *enable = arg;
 	struct user_array array = { u64_to_user_ptr(enable->result), 1, enable->entry_size };
-	struct tdxhost_attempt attempt = {};
+	struct tdxhost_cpu_result result;
 
 	if (enable->flags || enable->__reserved || array_check(&array))
 		return -EINVAL;
@@ -142,11 +159,11 @@ static int cpu_enable(void *arg)
 	if (!tdxhost_provider->acts)
 		return -EOPNOTSUPP;
 	migrate_disable();
-	tdxhost_cpu_enable_here(&attempt);
+	tdxhost_cpu_enable_here(&result);
 	migrate_enable();
 	tdxhost_status_cpus_changed();
-	enable->entry_size = sizeof(attempt.result);
-	return array_put(&array, 0, &attempt.result, sizeof(attempt.result));
+	enable->entry_size = sizeof(result);
+	return array_put(&array, 0, &result, sizeof(result));
 }
 
 /* The caller's mask, or @everyone where it gives none. */
@@ -414,13 +431,17 @@ static int get_memory(void *arg)
 	return ret;
 }
 
-/* By command number. */
-static const struct {
+/* A command: what serves it, the size of its struct, and whether only flags go in. */
+struct op {
 	int (*run)(void *arg);
 	size_t size;
-} ops[] = {
-	[_IOC_NR(TDXHOST_GET_INFO)] = { get_info, sizeof(struct tdxhost_info) },
-	[_IOC_NR(TDXHOST_GET_STATUS)] = { get_status, sizeof(struct tdxhost_status) },
+	bool only_answers;
+};
+
+/* By command number. */
+static const struct op ops[] = {
+	[_IOC_NR(TDXHOST_GET_INFO)] = { get_info, sizeof(struct tdxhost_info), true },
+	[_IOC_NR(TDXHOST_GET_STATUS)] = { get_status, sizeof(struct tdxhost_status), true },
 	[_IOC_NR(TDXHOST_CPU_ENABLE)] = { cpu_enable, sizeof(struct tdxhost_cpu_enable) },
 	[_IOC_NR(TDXHOST_CPUS_ENABLE)] = { cpus_enable, sizeof(struct tdxhost_cpus) },
 	[_IOC_NR(TDXHOST_GET_CPUS)] = { get_cpus, sizeof(struct tdxhost_cpus) },
@@ -442,6 +463,14 @@ union any_arg {
 	struct tdxhost_memory memory;
 };
 
+/* GET_STATUS is asked often: what is only filled in is not copied. */
+static int copy_in(const struct op *op, union any_arg *any, const void __user *user, u32 size)
+{
+	if (op->only_answers && size <= op->size)
+		return 0;
+	return copy_struct_from_user(any, op->size, user, size);
+}
+
 /**
  * tdxhost_ioctl() - serve a command
  * @file: unused: there is one TDX module, not one for each file
@@ -456,26 +485,29 @@ long tdxhost_ioctl(struct file *file, unsigned int command, unsigned long arg)
 	unsigned int nr = _IOC_NR(command);
 	void __user *user = (void __user *)arg;
 	union any_arg any;
+	u64 head;
 	u32 size;
 	int ret;
 
 	if (nr >= ARRAY_SIZE(ops) || command != _IO(TDXHOST_IOCTL_TYPE, nr))
 		return -ENOTTY;
-	if (get_user(size, (u32 __user *)user))
+	if (get_user(head, (u64 __user *)user))
 		return -EFAULT;
+	size = lower_32_bits(head);
 	if (size < MIN_USER_SIZE)
 		return -EINVAL;
 	if (size > MAX_USER_SIZE)
 		return -E2BIG;
-	ret = copy_struct_from_user(&any, ops[nr].size, user, size);
+	ret = copy_in(&ops[nr], &any, user, size);
 	if (ret)
 		return ret;
-	/* Read twice: only the first is what the copies are bounded by. */
+	/* Read twice: the first is what the copies are bounded by. */
 	any.info.size = size;
+	any.info.flags = upper_32_bits(head);
 	ret = ops[nr].run(&any);
 	if (ret && ret != -EMSGSIZE)
 		return ret;
-	if (copy_to_user(user, &any, min_t(size_t, size, ops[nr].size)))
+	if (copy_out(user, &any, min_t(size_t, size, ops[nr].size)))
 		return -EFAULT;
 	return ret;
 }

@@ -38,7 +38,7 @@
  *      of cpu.c, so that these never meet tdx_enable() or an IPI of CPUS_ENABLE
  *   2. enable_lock, the mutex of tdx_enable() (enable.c)
  *   3. map_lock, the mutex of the memory map (memory.c)
- *   4. status_lock, a spinlock for what GET_STATUS tells (status.c)
+ *   4. status_lock, a seqlock for what GET_STATUS tells (status.c)
  *
  * With interrupts off, in IPIs, in CPU_ENABLE and in the callback of a CPU that comes
  * online: the global_lock of TDH.SYS.INIT (provider_direct.c), then, alone, the lock

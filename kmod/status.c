@@ -3,7 +3,7 @@
 #include <linux/device.h>
 #include <linux/kobject.h>
 #include <linux/lockdep.h>
-#include <linux/spinlock.h>
+#include <linux/seqlock.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
 
@@ -11,14 +11,14 @@
 #include "tdxhost.h"
 
 /*
- * What is published, and the lock that makes it one picture. Held for copies
- * alone: GET_STATUS is asked while tdx_enable() runs.
+ * What is published, and the lock that makes it one picture. Held for copies alone, and
+ * by writers alone: GET_STATUS is asked often, and while tdx_enable() runs.
  */
-static DEFINE_SPINLOCK(status_lock);
+static DEFINE_SEQLOCK(status_lock);
 static struct tdxhost_status published;
 static struct tdxhost_step_result steps[TDXHOST_NR_STEPS];
 
-/* What tdxhost_cpus_changes() was when it was told last. Protected by status_lock. */
+/* What tdxhost_cpus_changes() was when it was told last. Written under status_lock. */
 static u32 told_changes;
 
 /* Set while the device is there; uevents come from its kobject. */
@@ -50,7 +50,7 @@ static void uevent(void)
 
 static void publish_failure(const struct tdxhost_step_result *result)
 {
-	lockdep_assert_held(&status_lock);
+	lockdep_assert_held(&status_lock.lock);
 
 	published.error = result->error;
 	published.code = result->code;
@@ -67,10 +67,10 @@ static void publish_failure(const struct tdxhost_step_result *result)
  */
 void tdxhost_status_running(void)
 {
-	spin_lock(&status_lock);
+	write_seqlock(&status_lock);
 	published.running = 1;
 	published.generation++;
-	spin_unlock(&status_lock);
+	write_sequnlock(&status_lock);
 }
 
 /**
@@ -82,7 +82,7 @@ void tdxhost_status_running(void)
  */
 void tdxhost_status_step(const struct tdxhost_step_result *result, bool begin)
 {
-	spin_lock(&status_lock);
+	write_seqlock(&status_lock);
 	steps[result->step - 1] = *result;
 	if (begin) {
 		published.step = result->step;
@@ -90,7 +90,7 @@ void tdxhost_status_step(const struct tdxhost_step_result *result, bool begin)
 		published.progress_total = 0;
 	}
 	published.generation++;
-	spin_unlock(&status_lock);
+	write_sequnlock(&status_lock);
 	if (begin)
 		uevent();
 }
@@ -104,10 +104,10 @@ void tdxhost_status_step(const struct tdxhost_step_result *result, bool begin)
  */
 void tdxhost_status_progress(u64 done, u64 total)
 {
-	spin_lock(&status_lock);
+	write_seqlock(&status_lock);
 	published.progress = done;
 	published.progress_total = total;
-	spin_unlock(&status_lock);
+	write_sequnlock(&status_lock);
 }
 
 /**
@@ -119,13 +119,13 @@ void tdxhost_status_progress(u64 done, u64 total)
  */
 void tdxhost_status_module(u32 module_status, const struct tdxhost_step_result *result)
 {
-	spin_lock(&status_lock);
+	write_seqlock(&status_lock);
 	published.running = 0;
 	published.module_status = module_status;
 	published.step = result->step;
 	publish_failure(result);
 	published.generation++;
-	spin_unlock(&status_lock);
+	write_sequnlock(&status_lock);
 	uevent();
 }
 
@@ -139,12 +139,15 @@ void tdxhost_status_cpus_changed(void)
 	u32 changes;
 	bool news;
 
-	spin_lock(&status_lock);
+	/* Mostly there is nothing new. Whoever makes it comes here next. */
+	if (READ_ONCE(told_changes) == tdxhost_cpus_changes())
+		return;
+	write_seqlock(&status_lock);
 	changes = tdxhost_cpus_changes();
 	news = changes != told_changes;
-	told_changes = changes;
+	WRITE_ONCE(told_changes, changes);
 	published.generation += news;
-	spin_unlock(&status_lock);
+	write_sequnlock(&status_lock);
 	if (news)
 		uevent();
 }
@@ -157,9 +160,9 @@ void tdxhost_status_cpus_changed(void)
  */
 void tdxhost_status_pamt(u64 bytes)
 {
-	spin_lock(&status_lock);
+	write_seqlock(&status_lock);
 	published.pamt_bytes = bytes;
-	spin_unlock(&status_lock);
+	write_sequnlock(&status_lock);
 }
 
 /**
@@ -171,10 +174,12 @@ void tdxhost_status_pamt(u64 bytes)
 void tdxhost_status_get(struct tdxhost_status *status)
 {
 	u32 size = status->size;
+	unsigned int seen;
 
-	spin_lock(&status_lock);
-	*status = published;
-	spin_unlock(&status_lock);
+	do {
+		seen = read_seqbegin(&status_lock);
+		*status = published;
+	} while (read_seqretry(&status_lock, seen));
 	status->size = size;
 	tdxhost_cpus_count(status);
 }
@@ -187,12 +192,13 @@ void tdxhost_status_get(struct tdxhost_status *status)
  */
 void tdxhost_steps_get(struct tdxhost_step_result *results)
 {
-	unsigned int i;
+	unsigned int i, seen;
 
-	spin_lock(&status_lock);
-	for (i = 0; i < tdxhost_provider->nr_steps; i++)
-		results[i] = steps[tdxhost_provider->steps[i].id - 1];
-	spin_unlock(&status_lock);
+	do {
+		seen = read_seqbegin(&status_lock);
+		for (i = 0; i < tdxhost_provider->nr_steps; i++)
+			results[i] = steps[tdxhost_provider->steps[i].id - 1];
+	} while (read_seqretry(&status_lock, seen));
 }
 
 static ssize_t provider_show(struct device *dev, struct device_attribute *attr, char *buf)

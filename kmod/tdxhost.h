@@ -62,7 +62,7 @@ int tdxhost_cpu_init(void);
 void tdxhost_cpu_exit(void);
 void tdxhost_cpu_took(struct tdxhost_cpu_result *result, const struct tdxhost_call *call);
 int tdxhost_cpu_enable(struct tdxhost_request *request, struct tdxhost_attempt *attempt);
-void tdxhost_cpu_enable_here(struct tdxhost_attempt *attempt);
+void tdxhost_cpu_enable_here(struct tdxhost_cpu_result *result);
 void tdxhost_cpus_enable(const struct cpumask *cpus, struct tdxhost_request *request);
 u32 tdxhost_cpus_arrivals(void);
 u32 tdxhost_cpus_changes(void);

@@ -13,10 +13,12 @@ BACKWARDS = {"cpus.enable": {"order": "backwards"}}
 #: Places of the driver that more than one pair has wrong.
 GLOBAL_DONE = "	if (global_done)\n		return 0;\n"
 SET_DID_INIT = "attempt->result.flags |= TDXHOST_CPU_DID_GLOBAL_INIT;"
-WAS_DONE = Edit("cpu.c", "		result->flags |= TDXHOST_CPU_WAS_DONE;\n", "")
-AGAIN = Edit("cpu.c", "	if (tdxhost_cpu_enabled(smp_processor_id())) {", "	if (false) {")
+WAS_DONE = Edit("cpu.c", "	result->flags |= TDXHOST_CPU_WAS_DONE;\n", "")
+NOT_YET = "	if (!tdxhost_cpu_enabled(cpu))\n		return false;"
+AGAIN = Edit("cpu.c", NOT_YET, NOT_YET.replace("!tdxhost_cpu_enabled(cpu)", "true"))
 COUNTED = "status->cpus_enabled = cpumask_weight(&enabled_cpus);"
-RESTLESS = Edit("status.c", "published.generation += news;", "published.generation++;")
+COUNT = "	tdxhost_cpus_count(status);\n"
+RESTLESS = Edit("status.c", COUNT, f"{COUNT}	published.generation++;\n")
 NOT_ENABLED = "		if (!tdxhost_cpu_enabled(cpu))\n			return tdxhost_step_fail"
 WAITERS = "	if (state.module_status == TDXHOST_MODULE_INITIALIZED || waited) {\n"
 OWN_CPU = "	if (tdxhost_cpu_enabled(cpu))\n		return cpu;\n"
@@ -61,9 +63,9 @@ REFUSALS = (
         edits=(
             Edit(
                 "ioctl.c",
-                "copy_struct_from_user(&any, ops[nr].size, user, size);",
-                "copy_struct_from_user(&any, ops[nr].size, user,\n"
-                "				    min_t(size_t, size, ops[nr].size));",
+                "copy_struct_from_user(any, op->size, user, size);",
+                "copy_struct_from_user(any, op->size, user,\n"
+                "				    min_t(size_t, size, op->size));",
             ),
         ),
     ),
@@ -412,7 +414,7 @@ DRIVER = (
         why="events-of-no-news",
         says="CPU 0 was enabled again, which does nothing, and 1 events came",
         steps=("driver.uevents",),
-        edits=(Edit("status.c", "	told_changes = changes;\n", ""),),
+        edits=(Edit("status.c", "	WRITE_ONCE(told_changes, changes);\n", ""),),
     ),
     Pair(
         why="trace-names-another-leaf",

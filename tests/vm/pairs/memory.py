@@ -10,7 +10,7 @@ UP = ("enable.all",)
 CPUS = ({"cpus.enable": {"order": "at-once"}},)
 #: Fields that the TDX module has: TDH.SYS.RD's answer for one of them, put by a fault.
 ONE_VALUE = "status=TDX_SUCCESS r8=0x9"
-IF_ENABLED = "\tif (tdxhost_cpu_enabled(smp_processor_id())) {"
+IF_NOT_ENABLED = "\tif (!tdxhost_cpu_enabled(cpu))\n\t\treturn false;"
 OFFLINE = "static int cpu_offline_callback(unsigned int cpu)\n{\n"
 
 MEMORY = (
@@ -286,8 +286,8 @@ SOAK = (
         edits=(
             Edit(
                 "cpu.c",
-                IF_ENABLED,
-                IF_ENABLED.replace(") {", " && ktime_get_ns() >> 6 & 7) {"),
+                IF_NOT_ENABLED,
+                IF_NOT_ENABLED.replace("cpu))", "cpu) || !(ktime_get_ns() >> 6 & 7))"),
             ),
         ),
     ),
