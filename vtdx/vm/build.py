@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,9 @@ _SOURCE_SUFFIXES = {
 }
 _SOURCE_NAMES = {"Makefile", "Kbuild", "LICENSE", "dkms.conf"}
 _NOT_SOURCE = {"build", "__pycache__"}
+
+# Folders with objects, 20 MB each: one for each kernel, with and without W=1, and some more.
+_MOST_MODULES = 40
 
 
 def sources(*folders: str) -> list[Path]:
@@ -99,7 +102,8 @@ def module(
 ) -> Path:
     """``name``.ko for a kernel, built from a folder of the project without a warning.
 
-    ``edits`` are made to a copy, for a driver that has to be found out.
+    ``edits`` are made to a copy, for a driver that has to be found out; only what they change
+    is compiled again.
     """
     if kernel.headers is None:
         raise SetupFailed(
@@ -107,32 +111,49 @@ def module(
             "Name a bzImage in its build tree, or take --no-driver.",
         )
     files = sources(folder)
+    key = cache.key_of_files(files, PROJECT, name, kernel.release, str(kernel.headers), make_args)
+    what = f"building {name}.ko for {kernel.release}"
 
-    def make(into: Path) -> None:
-        with scratch_folder(kernel.toolroot and kernel.toolroot / "var/tmp") as scratch:
+    def make_all(into: Path) -> None:
+        with _scratch(kernel) as scratch:
             copy(files, scratch)
+            _make_module(kernel, scratch / folder, name, make_args)
+            shutil.copytree(scratch / folder, into)
+
+    def make_edited(into: Path) -> None:
+        with _scratch(kernel) as scratch:
+            # With the times of its files, by which make knows what is up to date.
+            shutil.copytree(built, scratch / folder)
             for edit in edits:
                 edit.apply(scratch / folder)
-            output = _make_module(kernel, scratch / folder, f"{make_args} modules")
-            if "warning:" in output:
-                raise SetupFailed(f"{name}.ko does not build cleanly:\n{output.strip()}")
+            _make_module(kernel, scratch / folder, name, make_args)
             shutil.copy(scratch / folder / f"{name}.ko", into)
 
-    about = (name, kernel.release, str(kernel.headers), make_args, *map(repr, edits))
-    key = cache.key_of_files(files, PROJECT, *about)
-    return cache.entry("module", key, make, f"building {name}.ko for {kernel.release}")
+    built = cache.entry("built-module", key, make_all, what, most=_MOST_MODULES)
+    if not edits:
+        return built / f"{name}.ko"
+    edited = cache.key_of(key, *map(repr, edits))
+    return cache.entry("edited-module", edited, make_edited, f"{what}, edited")
 
 
-def _make_module(kernel: Kernel, source: Path, make_args: str) -> str:
-    """Run the kernel's make on a module's folder, in the kernel's own root."""
-    what = f"building in {source.name}"
+def _scratch(kernel: Kernel) -> AbstractContextManager[Path]:
+    return scratch_folder(kernel.toolroot and kernel.toolroot / "var/tmp")
+
+
+def _make_module(kernel: Kernel, source: Path, name: str, make_args: str) -> None:
+    """Run the kernel's make on a module's folder, in the kernel's own root.
+
+    There the folder is always in one place: make takes commands that name another for others.
+    """
+    what, words = f"building in {source.name}", f"{make_args} -j{os.cpu_count()} modules"
     if kernel.toolroot is None:
-        command = ["make", "-s", "-C", str(kernel.headers), f"M={source}", *make_args.split()]
-        return roots.run_logged(command, what)
-    inside = Path("/") / source.relative_to(kernel.toolroot)
-    return roots.chroot(
-        kernel.toolroot, f"make -s -C {kernel.headers} M={inside} {make_args}", what
-    )
+        command = ["make", "-s", "-C", str(kernel.headers), f"M={source}", *words.split()]
+        output = roots.run_logged(command, what)
+    else:
+        script = f"make -s -C {kernel.headers} M=/mnt {words}"
+        output = roots.chroot(kernel.toolroot, script, what, mnt=source)
+    if "warning:" in output:
+        raise SetupFailed(f"{name}.ko does not build cleanly:\n{output.strip()}")
 
 
 @contextmanager

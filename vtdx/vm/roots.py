@@ -151,7 +151,10 @@ def run_logged(command: list[str], what: str, cwd: Path | None = None) -> str:
 
 # In a mount namespace of its own, so that nothing stays mounted however this ends. objtool
 # reads /proc (Linux 7.3 tools/objtool/signal.c).
-_CHROOT = 'mount -t proc proc "$0/proc" && exec chroot "$0" /bin/sh -ec "$1"'
+_CHROOT = """mount -t proc proc "$0/proc"
+[ -z "$2" ] || mount --bind "$2" "$0/mnt"
+exec chroot "$0" /bin/sh -ec "$1"
+"""
 
 
 def program(root: Path, name: str) -> tuple[str, ...]:
@@ -161,7 +164,7 @@ def program(root: Path, name: str) -> tuple[str, ...]:
     return (str(loader), "--library-path", str(libraries), str(root / "usr/bin" / name))
 
 
-def chroot(root: Path, script: str, what: str) -> str:
-    """Run a shell script inside a root, as root."""
-    command = [*cache.as_root(), "unshare", "--mount", "--"]
-    return run_logged([*command, "/bin/sh", "-c", _CHROOT, str(root), script], what)
+def chroot(root: Path, script: str, what: str, mnt: Path | None = None) -> str:
+    """Run a shell script inside a root, as root; ``mnt`` is a folder that it finds at /mnt."""
+    command = [*cache.as_root(), "unshare", "--mount", "--", "/bin/sh", "-ec", _CHROOT]
+    return run_logged([*command, str(root), script, str(mnt or "")], what)
