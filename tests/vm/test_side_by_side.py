@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests.vm.witness import Witness
 
 TDMR_INIT = "TDH.SYS.TDMR.INIT"
 MS = 1_000_000
+#: How long SEAMCALLs of one window may go on beginning, and what the emulator adds.
+SHORT_NS, JITTER_NS = 100_000, 50_000
 CALLS_IN_GIB = 256
 #: Two nodes with two CPUs and two GiB each.
 PLATFORM = """\
@@ -46,6 +49,20 @@ def cpus_by_tdmr(witness: Witness) -> dict[int, set[int]]:
     found: defaultdict[int, set[int]] = defaultdict(set)
     for call in witness.of(TDMR_INIT):
         found[call.registers_in["rcx"]].add(call.cpu)
+    return found
+
+
+def windows(witness: Witness) -> list[list[int]]:
+    """Stretches of VMX operation with TDMR.INIT in them: when each call of one was made, in ns."""
+    found: list[list[int]] = []
+    inside: dict[int, list[int]] = {}
+    for event in witness.events:
+        if event["event"] == "vmxon":
+            inside[event["cpu"]] = []
+        elif event["event"] == "seamcall" and event["leaf"] == TDMR_INIT:
+            inside[event["cpu"]].append(event["t_ns"])
+        elif event["event"] == "vmxoff" and (calls := inside.pop(event["cpu"], [])):
+            found.append(calls)
     return found
 
 
@@ -90,3 +107,19 @@ def test_a_tdmr_that_fails_ends_the_step_and_retry_does_what_is_left(
     for tdmr in witness.tdmrs():
         assert witness.initialized_to(tdmr) == tdmr.base + tdmr.size
     assert len(witness.succeeded(TDMR_INIT)) == 4 * CALLS_IN_GIB
+
+
+def test_interrupts_wait_for_one_long_seamcall_or_for_some_short_ones(
+    boot: Boot, platform: str
+) -> None:
+    with boot(platform, warm=True) as host:
+        host.json("enable")
+        long_ones = windows(host.witness())
+    with boot("spr-2s") as host:
+        host.json("enable")
+        short_ones = windows(host.witness())
+    assert {len(window) for window in long_ones} == {1}
+    assert max(len(window) for window in short_ones) > 1
+    # None begins later than 100 us after the first, but where a busy host stopped the clock.
+    spans = [window[-1] - window[0] for window in short_ones]
+    assert statistics.median(spans) <= SHORT_NS + JITTER_NS
