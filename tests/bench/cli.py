@@ -41,13 +41,14 @@ class StartUp:
     """Start-up of tdxhost; ratios are medians, of wall time, to python3 -c pass.
 
     status is that of this machine, which ends early where there is no driver; answered is status
-    where a driver answers.
+    where a driver answers. modules are Python's own argparse and dataclasses, and nothing else.
     """
 
     python_s: float
     help_ratio: float
     status_ratio: float
     answered_ratio: float
+    modules_ratio: float
     runs: int
 
 
@@ -84,9 +85,9 @@ def start_up(runs: int = 31, tdxhost: Sequence[str] = ()) -> StartUp:
     environment = _environment(installed=bool(tdxhost))
     idle = (python, "-c", "pass")
     answered = (python, "-c", ANSWERED, "status")
-    ratios: dict[tuple[str, ...], list[float]] = {
-        words: [] for words in ((*command, "--help"), (*command, "status"), answered)
-    }
+    modules = (python, "-c", "import argparse, dataclasses")
+    measured = ((*command, "--help"), (*command, "status"), answered, modules)
+    ratios: dict[tuple[str, ...], list[float]] = {words: [] for words in measured}
     for words in ratios:
         _wall_s(words, environment)
     times = [_wall_s(idle, environment)]
@@ -95,8 +96,8 @@ def start_up(runs: int = 31, tdxhost: Sequence[str] = ()) -> StartUp:
             taken = _wall_s(words, environment)
             times.append(_wall_s(idle, environment))
             found.append(2 * taken / (times[-1] + times[-2]))
-    helped, status, full = map(statistics.median, ratios.values())
-    return StartUp(statistics.median(times), helped, status, full, runs)
+    helped, status, full, alone = map(statistics.median, ratios.values())
+    return StartUp(statistics.median(times), helped, status, full, alone, runs)
 
 
 def _interpreter(command: Sequence[str]) -> str:

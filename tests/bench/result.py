@@ -13,6 +13,11 @@ import jinja2
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+def told(value: float) -> str:
+    """A number for people: three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A ratio or an amount, and what it has to be: at most, or at least."""
@@ -32,12 +37,12 @@ class Check:
     @property
     def goal_text(self) -> str:
         """The goal in words."""
-        return f"at {'least' if self.at_least else 'most'} {self.goal:.4g}{self.unit}"
+        return f"at {'least' if self.at_least else 'most'} {told(self.goal)}{self.unit}"
 
     @property
     def value_text(self) -> str:
         """What was measured."""
-        return f"{self.value:.3g}{self.unit}"
+        return f"{told(self.value)}{self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class Picture:
     def svg(self) -> str:
         """The drawing."""
         most = max(value for _, value in self.bars) or 1.0
-        return _render("bars.svg.j2", picture=self, most=most)
+        return _render("bars.svg.j2", picture=self, most=most, told=told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 from tests.bench.bring_up import CpusAtOnce, Upstream
 from tests.bench.calls import HostSweep, numbers_of
 from tests.bench.machines import Size, Xeon, scale_for
-from tests.bench.result import Check, Picture, Section, markdown
+from tests.bench.result import Check, Picture, Section, markdown, told
 from tests.bench.scale import FEW_CPUS, GIB, SCALE, SIZES, Initialised, Line, Scale, forecast
 from tests.bench.sections import SECTIONS
 from vtdx.vm import platform
@@ -67,6 +67,16 @@ def test_a_goal_is_a_bound(value: float, at_least: bool, met: bool) -> None:
     check = Check("Something", value, 2.0, at_least=at_least)
     assert check.met is met
     assert ("**not met**" in markdown([Section("Part", (check,), None)])) is not met
+
+
+def test_numbers_are_told_without_exponents() -> None:
+    assert [told(value) for value in (0.00027, 1.044, 12.8, 312.4, 104857.6)] == [
+        "0.00027",
+        "1.04",
+        "12.8",
+        "312",
+        "104,858",
+    ]
 
 
 def test_ratios_are_of_what_was_measured() -> None:
