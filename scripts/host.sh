@@ -50,7 +50,8 @@ need_root() {
 	[ "$(id -u)" -eq 0 ] || leave $denied_status "this changes the system, and needs root: sudo $1"
 }
 
-# One at a time: both scripts hold the folder in which they work.
+# One at a time: both scripts hold the folder in which they work, and so does what they
+# have started. Of a run that was killed that is still at work for a moment.
 take_turns() {
 	exec 9<"$prefix"
 	flock -w 5 9 || die "scripts/install or scripts/uninstall is running already"
