@@ -45,7 +45,8 @@ class Size:
     nodes: int = 1
 
     def __str__(self) -> str:
-        return f"{self.cpus} CPUs, {self.gib} GiB"
+        memory = f"{self.gib} GiB" if self.gib % 1024 else f"{self.gib // 1024} TiB"
+        return f"{self.cpus} CPUs, {memory}"
 
 
 @dataclass(frozen=True)

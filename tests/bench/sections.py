@@ -140,7 +140,7 @@ FORECAST = (
 
 def _row(told: scale.Forecast) -> tuple[str, ...]:
     return (
-        f"{told.size.nodes} sockets, {told.size}",
+        f"{told.size.nodes} {'socket' if told.size.nodes == 1 else 'sockets'}, {told.size}",
         f"{told.largest_tdmr_gib} GiB",
         f"{told.tdmr_init_ns / MS:.0f} ms",
         f"{told.pamt_bytes / GIB:.1f} GiB",

@@ -95,6 +95,11 @@ def test_latencies_are_scaled_until_the_emulator_is_a_twentieth() -> None:
     assert scale_for(own_ns=1, modelled_ns=1000) == 1
 
 
+def test_a_size_is_told_in_the_unit_that_fits() -> None:
+    assert str(Size(16, 16)) == "16 CPUs, 16 GiB"
+    assert str(SIZES[-1]) == "2048 CPUs, 64 TiB"
+
+
 def test_numbers_are_read_by_name() -> None:
     assert numbers_of("pin 12\nsweep 40\n") == {"pin": 12, "sweep": 40}
 
