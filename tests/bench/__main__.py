@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,22 +14,32 @@ from tests.bench.result import Section, markdown
 from tests.bench.sections import SECTIONS
 from vtdx.vm.errors import VmError
 
+NOT_MET, FAILED, INTERRUPTED = 1, 2, 130
+
 
 def main(output: Path, sections: Sequence[str]) -> int:
-    """Runs the sections, all without any; 0, 1 where a goal is not met, 2 where one failed."""
+    """Runs the sections, all without any; the exit code."""
+    try:
+        found = measure(output, sections or list(SECTIONS))
+        print(markdown(found), end="", flush=True)
+    except (VmError, OSError, subprocess.CalledProcessError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"bench: stopped; what was measured until then is in {output}", file=sys.stderr)
+        return INTERRUPTED
+    return 0 if all(check.met for one in found for check in one.checks) else NOT_MET
+
+
+def measure(output: Path, sections: Sequence[str]) -> list[Section]:
+    """Runs the sections, and writes what there is after each: all of them take a while."""
     output.mkdir(parents=True, exist_ok=True)
     found: dict[str, Section] = {}
-    for name in sections or SECTIONS:
+    for name in sections:
         print(f"bench: {name} ...", file=sys.stderr, flush=True)
-        try:
-            found[name] = SECTIONS[name]()
-        except VmError as error:
-            print(f"bench: {name} could not be measured: {error}", file=sys.stderr)
-            return 2
-        # As it goes: a run takes a while, and may be interrupted.
+        found[name] = SECTIONS[name]()
         write(found, output)
-    print(markdown(list(found.values())), end="")
-    return 0 if all(check.met for one in found.values() for check in one.checks) else 1
+    return list(found.values())
 
 
 def write(found: dict[str, Section], folder: Path) -> None:

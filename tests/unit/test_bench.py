@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.bench.__main__ import main
 from tests.bench.bring_up import CpusAtOnce, Upstream
 from tests.bench.calls import HostSweep, numbers_of
 from tests.bench.machines import Size, Xeon, scale_for
@@ -16,6 +19,7 @@ from tests.bench.result import Check, Picture, Section, markdown, told
 from tests.bench.scale import FEW_CPUS, GIB, SCALE, SIZES, Initialised, Line, Scale, forecast
 from tests.bench.sections import SECTIONS
 from vtdx.vm import platform
+from vtdx.vm.errors import MachineLost
 
 SCRIPT = Path(__file__).parents[2] / "scripts/bench"
 #: 3.5 ms for a GiB at SCALE, side by side on FEW_CPUS, and 4 MiB of PAMTs for a GiB.
@@ -67,6 +71,33 @@ def test_a_goal_is_a_bound(value: float, at_least: bool, met: bool) -> None:
     check = Check("Something", value, 2.0, at_least=at_least)
     assert check.met is met
     assert ("**not met**" in markdown([Section("Part", (check,), None)])) is not met
+
+
+def section(value: float) -> Section:
+    return Section("Part", (Check("Something", value, 2.0),), {"value": value})
+
+
+def stop() -> Section:
+    raise KeyboardInterrupt
+
+
+def fail() -> Section:
+    raise MachineLost("The machine is gone.")
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [(lambda: section(2.0), 0), (lambda: section(2.1), 1), (fail, 2), (stop, 130)],
+)
+def test_what_was_measured_is_kept_however_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: Callable[[], Section], status: int
+) -> None:
+    sections = {"first": lambda: section(1.0), "last": last}
+    monkeypatch.setattr("tests.bench.__main__.SECTIONS", sections)
+    assert main(tmp_path / "bench", []) == status
+    kept = json.loads((tmp_path / "bench/bench.json").read_text())
+    assert kept["first"]["checks"][0]["value"] == 1.0
+    assert ("last" in kept) is (status < 2)
 
 
 def test_numbers_are_told_without_exponents() -> None:
