@@ -75,8 +75,13 @@ class HostSweep:
         return (self.python_ns - self.pin_ns) / 1000
 
 
-def calls(cpus: int = 8) -> Calls:
-    """One boot, all of them in it."""
+def calls(cpus: int = 8, boots: int = 5) -> Calls:
+    """All of them in each of some boots: the one with the median of GET_STATUS."""
+    found = sorted((_calls(cpus) for _ in range(boots)), key=lambda one: one.get_status)
+    return found[boots // 2]
+
+
+def _calls(cpus: int) -> Calls:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "calls"
         compile_calls(program)

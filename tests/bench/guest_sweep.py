@@ -4,23 +4,14 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
 from tdxhost.bringup import enable_cpus
 from tdxhost.device import Device
 
-ROUNDS, STOPS = 15, 64
-
-
-def least_ns(sweep: Callable[[Sequence[int]], None], stops: Sequence[int]) -> int:
-    """Of some rounds: what else runs only adds."""
-    least = 1 << 62
-    for _ in range(ROUNDS):
-        begun = time.monotonic_ns()
-        sweep(stops)
-        least = min(least, time.monotonic_ns() - begun)
-    return least // len(stops)
+ROUNDS, STOPS = 40, 64
 
 
 def go(stops: Sequence[int]) -> None:
@@ -35,9 +26,17 @@ def enable(stops: Sequence[int]) -> None:
     assert not any(result.error for result in done)
 
 
+def ns_of(sweep: Callable[[Sequence[int]], None], stops: Sequence[int]) -> float:
+    """ns for each stop, once."""
+    begun = time.monotonic_ns()
+    sweep(stops)
+    return (time.monotonic_ns() - begun) / len(stops)
+
+
 cpus = sorted(os.sched_getaffinity(0))
 around = cpus * -(-STOPS // len(cpus))
 with Device() as driver:
-    print("sweep", least_ns(enable, around))
-os.sched_setaffinity(0, cpus)
-print("pin", least_ns(go, around))
+    # In turn: a machine is faster at one time than at another.
+    rounds = [(ns_of(go, around), ns_of(enable, around)) for _ in range(ROUNDS)]
+for name, found in zip(("pin", "sweep"), zip(*rounds, strict=True), strict=True):
+    print(name, round(statistics.median(found)))
