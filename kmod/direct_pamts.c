@@ -66,7 +66,7 @@ static int alloc_bytes(struct job *job, struct tdmr_piece *piece, u64 bytes, int
 				  &job->crew.stop);
 }
 
-/* tdx_enable() alone changes the map, and its members where they are: no lock to read it. */
+/* Nobody else has this TDMR in hand, so it is read without the map's lock. */
 static void alloc_piece(struct job *job, u32 i)
 {
 	const struct tdxhost_map *map = job->map;
